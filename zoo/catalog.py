@@ -24,6 +24,7 @@ _LAYER: dict[Library, str] = {"timm": "pre_logits", "open_clip": "image_embeddin
 _POOLING: dict[Library, str] = {"timm": "architecture", "open_clip": "architecture"}
 
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]{0,199}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -150,7 +151,7 @@ class ModelCard:
     """One pretrained model: an architecture and one set of weights. None means unknown, never a guess.
 
     Attributes:
-        name: `architecture.tag`.
+        name: `architecture.tag` for a registry's entry; of the user's choice for their own weights.
         library: who builds the architecture.
         architecture: the library's name for it.
         arch_kwargs: passed to the library's builder; part of the extractor's identity.
@@ -191,8 +192,8 @@ class ModelCard:
             raise BadCard(f"architecture {self.architecture!r} may hold letters, digits, '_' and '-' only")
         if not _TAG.fullmatch(self.tag):
             raise BadCard(f"tag {self.tag!r} may hold letters, digits, '_', '-' and '.' only")
-        if self.name != f"{self.architecture}.{self.tag}":
-            raise BadCard(f"name must be {self.architecture}.{self.tag}, not {self.name!r}")
+        if not _NAME.fullmatch(self.name):
+            raise BadCard(f"name {self.name!r} may hold letters, digits, '_', '-', '.', '+' and '@' only, 200 at most")
         forbidden = FORBIDDEN_ARCH_KWARGS & set(self.arch_kwargs)
         if forbidden:
             raise BadCard(f"arch_kwargs may not hold {', '.join(sorted(forbidden))}")
