@@ -1,0 +1,89 @@
+"""Settings, read once by an entry point and handed on as values. Prefix ZOOSCOUT_, nested by __."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatabaseSettings(_Group):
+    url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in the data directory if unset")
+    busy_timeout_ms: PositiveInt = 15_000
+    pool_size: PositiveInt = 40
+
+
+class UploadSettings(_Group):
+    max_upload_bytes: PositiveInt = 20 * 2**30
+    max_entries: PositiveInt = 2_000_000
+    max_unpacked_bytes: PositiveInt = 100 * 2**30
+    max_ratio: PositiveFloat = 200.0
+    max_image_bytes: PositiveInt = 256 * 2**20
+    max_image_pixels: PositiveInt = 120_000_000
+
+
+class ServerSettings(_Group):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8750
+
+
+class WorkerSettings(_Group):
+    lease_seconds: PositiveFloat = 60.0
+    poll_seconds: PositiveFloat = 0.2
+    max_attempts: PositiveInt = 3
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    batch_size: PositiveInt = 32
+    decode_threads: NonNegativeInt = Field(default=0, description="0: one a core")
+    models_per_task: PositiveInt = 4
+
+
+class StoreSettings(_Group):
+    segment_rows: PositiveInt = 16_384
+    grace_seconds: PositiveFloat = 24 * 3600.0
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="ZOOSCOUT_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    data_dir: Path = Field(default_factory=lambda: user_data_path("zooscout", appauthor=False))
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+    database: DatabaseSettings = DatabaseSettings()
+    uploads: UploadSettings = UploadSettings()
+    server: ServerSettings = ServerSettings()
+    worker: WorkerSettings = WorkerSettings()
+    store: StoreSettings = StoreSettings()
+
+    @property
+    def database_url(self) -> str:
+        if self.database.url is None:
+            return f"sqlite:///{self.data_dir.absolute() / 'zooscout.sqlite'}"
+        scheme, sep, rest = self.database.url.partition("://")
+        return f"postgresql+psycopg{sep}{rest}" if scheme in {"postgres", "postgresql"} else self.database.url
+
+    @property
+    def blob_root(self) -> Path:
+        return self.data_dir / "blobs"
+
+    @property
+    def segment_root(self) -> Path:
+        return self.data_dir / "segments"
+
+    @property
+    def upload_root(self) -> Path:
+        return self.data_dir / "uploads"
+
+    @property
+    def manifest_root(self) -> Path:
+        return self.data_dir / "manifests"
+
+    @property
+    def weights_cache(self) -> Path:
+        return self.data_dir / "weights"

@@ -1,0 +1,46 @@
+"""What a task is, apart from how it is stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+
+class TaskKind(StrEnum):
+    INGEST = "ingest"  # check and seal an uploaded dataset
+    RESOLVE = "resolve"  # fetch a model's weights, pin their sha256, prove that they match
+    IMPORT = "import"  # cards from an installed registry
+    PLAN = "plan"  # what a ranking still has to embed
+    EMBED = "embed"  # embed and score one group of models
+    FINISH = "finish"  # close a ranking
+    COLLECT = "collect"  # remove files that no row needs
+    SCORE = "score"  # score features that a user brought
+
+
+class TaskState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Priority(IntEnum):
+    """Lower goes first: what someone waits for, then the rest."""
+
+    CONTROL = 10
+    INTERACTIVE = 50
+    BATCH = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A claimed task. `fence` proves, when a result is written, that the claim still holds."""
+
+    id: str
+    project_id: str
+    kind: TaskKind
+    subject_id: str
+    payload: Mapping[str, Any]
+    attempts: int
+    fence: int

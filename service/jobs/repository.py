@@ -1,0 +1,200 @@
+"""The queue in SQL: claim under a lease, renew, finish under the fence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Session
+
+from service.core.clock import db_epoch, utc_now
+from service.core.errors import LeaseLost
+from service.core.ids import new_id
+from service.jobs.model import Priority, Task, TaskKind, TaskState
+from service.jobs.tables import TaskRow, WorkerRow
+
+OPEN_STATES = (TaskState.QUEUED, TaskState.RUNNING)
+
+
+def enqueue(
+    session: Session,
+    /,
+    *,
+    project_id: str,
+    kind: TaskKind,
+    subject_id: str,
+    payload: Mapping[str, Any],
+    priority: Priority = Priority.INTERACTIVE,
+) -> str:
+    row = TaskRow(
+        id=new_id("tsk"),
+        project_id=project_id,
+        kind=kind,
+        subject_id=subject_id,
+        payload=dict(payload),
+        state=TaskState.QUEUED,
+        priority=priority,
+        not_before=0.0,
+        attempts=0,
+        fence=0,
+        progress={},
+        created_at=utc_now(),
+    )
+    session.add(row)
+    return row.id
+
+
+def claim(
+    session: Session, owner: str, /, *, lease_seconds: float, subjects: Sequence[str] | None = None
+) -> Task | None:
+    """Takes the most urgent task that is queued or whose lease ran out; None when there is none."""
+    due = or_(
+        and_(TaskRow.state == TaskState.QUEUED, TaskRow.not_before <= db_epoch()),
+        and_(TaskRow.state == TaskState.RUNNING, TaskRow.lease_until < db_epoch()),
+    )
+    candidate = select(TaskRow.id).where(due).order_by(TaskRow.priority, TaskRow.created_at, TaskRow.id).limit(1)
+    if subjects is not None:
+        candidate = candidate.where(TaskRow.subject_id.in_(subjects))
+    row = session.execute(
+        update(TaskRow)
+        .where(TaskRow.id == candidate.with_for_update(skip_locked=True).scalar_subquery())
+        .values(
+            state=TaskState.RUNNING,
+            lease_owner=owner,
+            lease_until=db_epoch() + lease_seconds,
+            fence=TaskRow.fence + 1,
+            attempts=TaskRow.attempts + 1,
+        )
+        .returning(TaskRow)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if row is None:
+        return None
+    return Task(row.id, row.project_id, TaskKind(row.kind), row.subject_id, row.payload, row.attempts, row.fence)
+
+
+def has_due(session: Session, /, *, subjects: Sequence[str] | None = None) -> bool:
+    """Whether `claim` would find something: a read, so that an idle worker takes no write lock."""
+    due = or_(
+        and_(TaskRow.state == TaskState.QUEUED, TaskRow.not_before <= db_epoch()),
+        and_(TaskRow.state == TaskState.RUNNING, TaskRow.lease_until < db_epoch()),
+    )
+    query = select(TaskRow.id).where(due).limit(1)
+    if subjects is not None:
+        query = query.where(TaskRow.subject_id.in_(subjects))
+    return session.execute(query).first() is not None
+
+
+def renew(session: Session, task: Task, /, *, lease_seconds: float, progress: Mapping[str, Any] | None) -> bool:
+    """Pushes the lease out; False when the task is no longer this claim's (taken over, or cancelled)."""
+    values: dict[str, Any] = {"lease_until": db_epoch() + lease_seconds}
+    if progress is not None:
+        values["progress"] = dict(progress)
+    return _update_held(session, task, values) == 1
+
+
+def hold(session: Session, task: Task, /) -> None:
+    """Asserts, inside the transaction that writes a result, that the claim still holds.
+
+    Raises:
+        LeaseLost: Another worker has the task, or it was cancelled.
+    """
+    query = select(TaskRow.fence, TaskRow.state).where(TaskRow.id == task.id).with_for_update()
+    row = session.execute(query).one_or_none()
+    if row is None or row.fence != task.fence or row.state != TaskState.RUNNING:
+        raise LeaseLost(f"Task {task.id} is no longer held by this worker.")
+
+
+def finish(
+    session: Session, task: Task, /, *, state: TaskState, error: Mapping[str, Any] | None = None
+) -> None:
+    values = {
+        "state": state,
+        "error": dict(error) if error else None,
+        "finished_at": utc_now(),
+        "lease_owner": None,
+        "lease_until": None,
+    }
+    if _update_held(session, task, values) != 1:
+        raise LeaseLost(f"Task {task.id} is no longer held by this worker.")
+
+
+def release(session: Session, task: Task, /, *, delay_seconds: float = 0.0, refund: bool = False) -> None:
+    """Puts a task back into the queue; `refund` when the attempt does not count (the worker was told to stop)."""
+    _update_held(
+        session,
+        task,
+        {
+            "state": TaskState.QUEUED,
+            "not_before": db_epoch() + delay_seconds,
+            "lease_owner": None,
+            "lease_until": None,
+            "attempts": TaskRow.attempts - (1 if refund else 0),
+        },
+    )
+
+
+def cancel_subject(session: Session, subject_id: str, /) -> None:
+    session.execute(
+        update(TaskRow)
+        .where(TaskRow.subject_id == subject_id, TaskRow.state.in_(OPEN_STATES))
+        .values(state=TaskState.CANCELLED, finished_at=utc_now(), lease_until=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def delete_subject(session: Session, subject_id: str, /) -> None:
+    for row in session.scalars(select(TaskRow).where(TaskRow.subject_id == subject_id)):
+        session.delete(row)
+
+
+def count_open(session: Session, subject_id: str, /, *, besides: str | None = None) -> int:
+    query = select(func.count()).where(TaskRow.subject_id == subject_id, TaskRow.state.in_(OPEN_STATES))
+    if besides is not None:
+        query = query.where(TaskRow.id != besides)
+    return session.execute(query).scalar_one()
+
+
+def has_open_kind(session: Session, project_id: str, kind: TaskKind, /) -> bool:
+    query = select(TaskRow.id).where(
+        TaskRow.project_id == project_id, TaskRow.kind == kind, TaskRow.state == TaskState.QUEUED
+    )
+    return session.execute(query.limit(1)).first() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    id: str
+    kind: TaskKind
+    state: TaskState
+    payload: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    error: Mapping[str, Any] | None
+
+
+def tasks_of(session: Session, subject_id: str, /) -> list[TaskView]:
+    rows = session.scalars(select(TaskRow).where(TaskRow.subject_id == subject_id).order_by(TaskRow.created_at))
+    return [TaskView(r.id, TaskKind(r.kind), TaskState(r.state), r.payload, r.progress, r.error) for r in rows]
+
+
+def worker_seen(session: Session, worker_id: str, /, *, device: str) -> None:
+    values = {"device": device, "seen_at": db_epoch()}
+    done = session.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(values))
+    if isinstance(done, CursorResult) and done.rowcount == 0:
+        session.add(WorkerRow(id=worker_id, device=device, started_at=utc_now(), seen_at=db_epoch()))
+
+
+def workers_alive(session: Session, /, *, within_seconds: float) -> int:
+    query = select(func.count()).where(WorkerRow.seen_at > db_epoch() - within_seconds)
+    return session.execute(query).scalar_one()
+
+
+def _update_held(session: Session, task: Task, values: Mapping[str, Any]) -> int:
+    result = session.execute(
+        update(TaskRow)
+        .where(TaskRow.id == task.id, TaskRow.fence == task.fence, TaskRow.state == TaskState.RUNNING)
+        .values(dict(values))
+        .execution_options(synchronize_session=False)
+    )
+    return result.rowcount if isinstance(result, CursorResult) else 0

@@ -1,0 +1,43 @@
+"""Tasks: units of work, claimed under a lease, and the workers that claim them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.core.db import Base
+
+
+class TaskRow(Base):
+    __tablename__ = "tasks"
+    __table_args__ = (
+        Index("ix_tasks_claim", "state", "priority", "created_at"),
+        Index("ix_tasks_subject", "subject_id", "state"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    subject_id: Mapped[str] = mapped_column(String(40))  # the ranking, dataset, model or scoring it works for
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(20))  # queued | running | done | failed | cancelled
+    priority: Mapped[int]  # lower goes first
+    not_before: Mapped[float]  # seconds since 1970, database clock
+    attempts: Mapped[int]
+    fence: Mapped[int]  # grows with every claim; a result written under an older one is refused
+    lease_owner: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[float | None]  # seconds since 1970, database clock
+    progress: Mapped[dict[str, Any]]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class WorkerRow(Base):
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    device: Mapped[str] = mapped_column(String(100))
+    started_at: Mapped[datetime]
+    seen_at: Mapped[float]  # seconds since 1970, database clock

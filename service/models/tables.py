@@ -1,0 +1,46 @@
+"""Pretrained models: a card each, and what the card's filters and sorts need as columns."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.core.db import Base
+
+
+class ModelRow(Base):
+    __tablename__ = "models"
+    __table_args__ = (
+        UniqueConstraint("project_id", "name"),
+        Index("ix_models_project_id_params", "project_id", "params"),
+        Index("ix_models_project_id_family", "project_id", "family"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str] = mapped_column(String(300))
+    library: Mapped[str] = mapped_column(String(40))
+    architecture: Mapped[str] = mapped_column(String(200))
+    family: Mapped[str | None] = mapped_column(String(100))
+    params: Mapped[int | None] = mapped_column(BigInteger)
+    macs: Mapped[int | None] = mapped_column(BigInteger)
+    feature_dim: Mapped[int | None]
+    input_size: Mapped[int]
+    licence: Mapped[str | None] = mapped_column(String(200))
+    pretrained_on: Mapped[str | None] = mapped_column(String(300))
+    search_text: Mapped[str] = mapped_column(Text)
+    weights_sha256: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(20))  # unresolved | ready | failed
+    error: Mapped[str | None] = mapped_column(Text)
+    card: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class ModelTagRow(Base):
+    __tablename__ = "model_tags"
+    __table_args__ = (Index("ix_model_tags_key_value", "key", "value"),)
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[str] = mapped_column(String(300))

@@ -1,0 +1,39 @@
+"""Rankings: one request each, with an entry for every candidate."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.core.db import Base
+
+
+class RankingRow(Base):
+    __tablename__ = "rankings"
+    __table_args__ = (Index("ix_rankings_project_id_created_at", "project_id", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), index=True)
+    request: Mapped[dict[str, Any]]
+    estimators: Mapped[list[Any]]
+    ordered_by: Mapped[str] = mapped_column(String(60))
+    split: Mapped[str | None] = mapped_column(String(20))  # which images: known once planned
+    state: Mapped[str] = mapped_column(String(20))  # queued | running | done | failed | cancelled
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class EntryRow(Base):
+    __tablename__ = "ranking_entries"
+    __table_args__ = (Index("ix_ranking_entries_model_id", "model_id"),)
+
+    ranking_id: Mapped[str] = mapped_column(ForeignKey("rankings.id", ondelete="CASCADE"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
+    state: Mapped[str] = mapped_column(String(20))  # waiting | running | done | failed
+    error: Mapped[str | None] = mapped_column(Text)
+    extractor_id: Mapped[str | None] = mapped_column(String(64))
+    evidence_id: Mapped[str | None] = mapped_column(String(64))
