@@ -46,6 +46,8 @@ class EstimatorSpec:
     reference: str
     summary: str  # one line: what it measures
     params: frozenset[str] = field(default_factory=frozenset)  # names of the options it takes
+    arguments: tuple[str, ...] = ("features", "labels")  # fields of Evidence that the entry point takes, in order
+    takes_blocks: bool = False  # the entry point has an option `blocks=` (block ids [N]) and fills Score.replicates
 
 
 SPECS: dict[str, EstimatorSpec] = {}

@@ -1,0 +1,388 @@
+"""Class moments: what most estimators need of a dataset, in memory that does not grow with the number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from estimators.errors import InvalidInput
+from estimators.linalg import gram
+
+_CHUNK = 4096
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassMoments:
+    """Sums over the images of each class, about a fixed point, from which means and scatters follow exactly.
+
+    Every field but `rows` is a sum over images, so moments of disjoint sets of images add up, and those of a subset can
+    be taken away. While there are fewer rows than dimensions the rows themselves are kept in place of the `[D, D]`
+    scatter: they are smaller, and their Gram matrix is the cheaper side.
+
+    Attributes:
+        labels: The class ids present, ascending; position in this tuple is the class index used everywhere else.
+        counts: Images per class, `[C]` int64.
+        shift: Point about which the sums are taken, `[D]` float64; its choice affects rounding only.
+        sums: Sum of `x - shift` per class, `[C, D]` float64.
+        squares: Sum of `(x - shift)**2` per class and dimension, `[C, D]` float64.
+        cubic: Sum of `|x - shift|^2 (x - shift)` over all images, `[D]` float64.
+        quartic: Sum of `|x - shift|^4` over all images.
+        second: Sum of `(x - shift)(x - shift)^T` over all images, `[D, D]` float64, or None where rows are kept.
+        rows: The features themselves, `[N, D]` float32 or float64, or None where the scatter is kept.
+        row_labels: Class index of each kept row, `[N]` int64, or None.
+    """
+
+    labels: tuple[int, ...]
+    counts: Tensor
+    shift: Tensor
+    sums: Tensor
+    squares: Tensor
+    cubic: Tensor
+    quartic: float
+    second: Tensor | None
+    rows: Tensor | None
+    row_labels: Tensor | None
+
+    @classmethod
+    def from_features(cls, features: Tensor, labels: Tensor, /) -> ClassMoments:
+        """Moments of features `[N, D]` (any float dtype and device) with integer labels `[N]` (any class ids)."""
+        accumulator = MomentAccumulator()
+        accumulator.add(features, labels)
+        return accumulator.moments()
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return int(self.counts.sum())
+
+    @property
+    def dim(self) -> int:
+        """Number of feature dimensions D."""
+        return int(self.shift.shape[0])
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes present."""
+        return len(self.labels)
+
+    @property
+    def means(self) -> Tensor:
+        """Class means `[C, D]` float64, as the features came (not centred)."""
+        return self.shift + self.sums / self.counts[:, None]
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of all images `[D]` float64."""
+        return self.shift + self.sums.sum(0) / self.n
+
+    @property
+    def variances(self) -> Tensor:
+        """Biased variance of each class in each dimension, `[C, D]` float64."""
+        n = self.counts[:, None]
+        centred = self.squares / n - (self.sums / n) ** 2
+        return torch.where(centred > 1e-14 * self.squares / n, centred, 0.0)
+
+    @property
+    def std(self) -> Tensor:
+        """Biased standard deviation of all images in each dimension, `[D]` float64."""
+        variance = self.squares.sum(0) / self.n - (self.sums.sum(0) / self.n) ** 2
+        return variance.clamp_min(0.0).sqrt()
+
+    def second_about_shift(self) -> Tensor:
+        """Sum of outer products about `shift`, `[D, D]` float64, computed from the rows where those are kept."""
+        return self.second if self.second is not None else gram(self._need_rows(), self.shift)
+
+    def total_scatter(self) -> Tensor:
+        """Scatter of all images about their mean, `[D, D]` float64 (N times the biased covariance)."""
+        total = self.sums.sum(0)
+        return self.second_about_shift() - torch.outer(total, total) / self.n
+
+    def within_scatter(self) -> Tensor:
+        """Pooled scatter of the images about their class means, `[D, D]` float64."""
+        scaled = self.sums / self.counts[:, None].to(torch.float64).sqrt()
+        return self.second_about_shift() - scaled.T @ scaled
+
+    def about(self, shift: Tensor, /) -> ClassMoments:
+        """The same moments about another point."""
+        if torch.equal(shift, self.shift):
+            return self
+        d = self.shift - shift
+        n, s, dd = self.n, self.sums.sum(0), float(d @ d)
+        trace = float(self.squares.sum())
+        if self.second is not None:
+            second_d = self.second @ d
+        else:
+            rows = self._need_rows().to(torch.float64) - self.shift
+            second_d = rows.T @ (rows @ d)
+        sd = float(s @ d)
+        cubic = self.cubic + trace * d + 2 * second_d + 2 * sd * d + dd * s + n * dd * d
+        quartic = (
+            self.quartic
+            + 4 * float(d @ second_d)
+            + n * dd**2
+            + 4 * float(self.cubic @ d)
+            + 2 * trace * dd
+            + 4 * sd * dd
+        )
+        counts = self.counts[:, None]
+        second = None
+        if self.second is not None:
+            cross = torch.outer(s, d)
+            second = self.second + cross + cross.T + n * torch.outer(d, d)
+        squares = self.squares + 2 * self.sums * d + counts * d**2
+        return ClassMoments(
+            self.labels, self.counts, shift, self.sums + counts * d, squares, cubic, quartic, second, self.rows,
+            self.row_labels,
+        )  # fmt: skip
+
+    def __add__(self, other: ClassMoments) -> ClassMoments:
+        """Moments of the union of two disjoint sets of images of the same model."""
+        self._check_compatible(other)
+        other = other.about(self.shift)
+        labels = tuple(sorted({*self.labels, *other.labels}))
+        left, right = _positions(self.labels, labels, self.shift), _positions(other.labels, labels, self.shift)
+
+        def spread(a: Tensor, b: Tensor) -> Tensor:
+            out = a.new_zeros((len(labels), *a.shape[1:]))
+            out[left] = a
+            out[right] += b
+            return out
+
+        second, rows, row_labels = None, None, None
+        if self.rows is not None and other.rows is not None and self.n + other.n < self.dim:
+            rows = torch.cat([self.rows, other.rows])
+            row_labels = torch.cat([left[self._need_row_labels()], right[other._need_row_labels()]])
+        else:
+            second = self.second_about_shift() + other.second_about_shift()
+        return ClassMoments(
+            labels, spread(self.counts, other.counts), self.shift, spread(self.sums, other.sums),
+            spread(self.squares, other.squares), self.cubic + other.cubic, self.quartic + other.quartic, second, rows,
+            row_labels,
+        )  # fmt: skip
+
+    def __sub__(self, other: ClassMoments) -> ClassMoments:
+        """Moments of the images of `self` that are not among those of `other`, which must be a subset of them."""
+        self._check_compatible(other)
+        other = other.about(self.shift)
+        if not set(other.labels) <= set(self.labels):
+            raise InvalidInput(f"cannot subtract classes that are absent: {set(other.labels) - set(self.labels)}")
+        at = _positions(other.labels, self.labels, self.shift)
+        counts = self.counts.index_add(0, at, -other.counts)
+        if bool((counts < 0).any()):
+            raise InvalidInput("cannot subtract more images of a class than there are")
+        if not bool((counts > 0).any()):
+            raise InvalidInput("nothing would be left")
+        keep = counts > 0
+        labels = tuple(label for label, kept in zip(self.labels, keep.tolist(), strict=True) if kept)
+        second, rows, row_labels = None, None, None
+        if self.rows is not None:
+            mask = _rows_left(self.rows, self._need_row_labels(), other, at)
+            rows = self.rows[mask]
+            row_labels = (keep.cumsum(0) - 1)[self._need_row_labels()[mask]]
+        else:
+            second = self.second_about_shift() - other.second_about_shift()
+        return ClassMoments(
+            labels, counts[keep], self.shift, self.sums.index_add(0, at, -other.sums)[keep],
+            self.squares.index_add(0, at, -other.squares)[keep].clamp_min(0.0), self.cubic - other.cubic,
+            self.quartic - other.quartic, second, rows, row_labels,
+        )  # fmt: skip
+
+    def relabelled(self, names: Mapping[int, int], /) -> ClassMoments:
+        """The same images with class ids replaced; ids mapped to the same value become one class."""
+        renamed = [names.get(label, label) for label in self.labels]
+        labels = tuple(sorted(set(renamed)))
+        at = torch.tensor([labels.index(name) for name in renamed], device=self.shift.device)
+
+        def merge(a: Tensor) -> Tensor:
+            return a.new_zeros((len(labels), *a.shape[1:])).index_add(0, at, a)
+
+        row_labels = None if self.row_labels is None else at[self.row_labels]
+        return ClassMoments(
+            labels, merge(self.counts), self.shift, merge(self.sums), merge(self.squares), self.cubic, self.quartic,
+            self.second, self.rows, row_labels,
+        )  # fmt: skip
+
+    def to(self, device: torch.device | str, /) -> ClassMoments:
+        """The same moments on another device."""
+
+        def move(a: Tensor | None) -> Tensor | None:
+            return None if a is None else a.to(device)
+
+        return ClassMoments(
+            self.labels, self.counts.to(device), self.shift.to(device), self.sums.to(device), self.squares.to(device),
+            self.cubic.to(device), self.quartic, move(self.second), move(self.rows), move(self.row_labels),
+        )  # fmt: skip
+
+    def to_arrays(self) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+        """Everything as named numpy arrays, to be written to a file by whoever owns files."""
+        arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {
+            "labels": np.asarray(self.labels, dtype=np.int64),
+            "quartic": np.asarray(self.quartic, dtype=np.float64),
+        }
+        for name in ("counts", "shift", "sums", "squares", "cubic", "second", "rows", "row_labels"):
+            value = getattr(self, name)
+            if value is not None:
+                arrays[name] = value.cpu().numpy()
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]], /) -> ClassMoments:
+        """The inverse of `to_arrays`."""
+        missing = {"labels", "quartic", "counts", "shift", "sums", "squares", "cubic"} - set(arrays)
+        if missing or ("second" in arrays) == ("rows" in arrays):
+            raise InvalidInput(f"not the arrays of class moments: {sorted(arrays)}")
+
+        def load(name: str) -> Tensor:
+            return torch.from_numpy(np.array(arrays[name]))
+
+        def load_optional(name: str) -> Tensor | None:
+            return load(name) if name in arrays else None
+
+        return cls(
+            tuple(int(v) for v in arrays["labels"]), load("counts"), load("shift"), load("sums"), load("squares"),
+            load("cubic"), float(arrays["quartic"]), load_optional("second"), load_optional("rows"),
+            load_optional("row_labels"),
+        )  # fmt: skip
+
+    def _need_rows(self) -> Tensor:
+        if self.rows is None:
+            raise InvalidInput("these moments keep neither rows nor a scatter")
+        return self.rows
+
+    def _need_row_labels(self) -> Tensor:
+        if self.row_labels is None:
+            raise InvalidInput("these moments keep rows without their classes")
+        return self.row_labels
+
+    def _check_compatible(self, other: ClassMoments) -> None:
+        if other.dim != self.dim:
+            raise InvalidInput(f"moments of different widths: {self.dim} and {other.dim}")
+        if other.shift.device != self.shift.device:
+            raise InvalidInput(f"moments on different devices: {self.shift.device} and {other.shift.device}")
+
+
+class MomentAccumulator:
+    """Collects class moments batch by batch; `add` each batch, then take `moments()`.
+
+    The point of reference is the mean of the first batch, unless one is given: blocks of one dataset share theirs.
+    """
+
+    def __init__(self, *, shift: Tensor | None = None) -> None:
+        """Start empty."""
+        self._shift = None if shift is None else shift.to(torch.float64)
+        self._index: dict[int, int] = {}
+        self._counts = torch.zeros(0, dtype=torch.int64)
+        self._sums = self._squares = self._cubic = torch.zeros(0, dtype=torch.float64)
+        self._quartic = 0.0
+        self._rows: list[Tensor] = []
+        self._row_labels: list[Tensor] = []
+        self._kept = 0
+        self._second: Tensor | None = None
+
+    def add(self, features: Tensor, labels: Tensor, /) -> None:
+        """Take in features `[n, D]` and their integer labels `[n]`."""
+        _check_batch(features, labels)
+        if features.dtype not in (torch.float32, torch.float64):
+            features = features.to(torch.float32)
+        if self._shift is None:
+            self._shift = features[:_CHUNK].to(torch.float64).mean(0)
+        if self._shift.shape[0] != features.shape[1]:
+            raise InvalidInput(f"a batch of width {features.shape[1]} after batches of width {self._shift.shape[0]}")
+        if self._shift.device != features.device:
+            raise InvalidInput(f"a batch on {features.device} after batches on {self._shift.device}")
+        positions = self._class_positions(labels.to(features.device))
+        for start in range(0, features.shape[0], _CHUNK):
+            self._add_sums(features[start : start + _CHUNK], positions[start : start + _CHUNK], self._shift)
+        if not np.isfinite(self._quartic):
+            raise InvalidInput("features contain NaN or infinity (or are too large to square)")
+        if self._second is None and self._kept + features.shape[0] < features.shape[1]:
+            self._rows.append(features)
+            self._row_labels.append(positions)
+            self._kept += features.shape[0]
+            return
+        for part in (*self._rows, features):
+            self._second = gram(part, self._shift, out=self._second)
+        self._rows, self._row_labels = [], []
+
+    def moments(self) -> ClassMoments:
+        """The moments of all that was added."""
+        if self._shift is None or not self._index:
+            raise InvalidInput("no images: there are no moments of an empty set")
+        labels = tuple(sorted(self._index))
+        order = torch.tensor([self._index[label] for label in labels], device=self._shift.device)
+        rows, row_labels = None, None
+        if self._second is None:
+            rows = torch.cat(self._rows)
+            row_labels = order.argsort()[torch.cat(self._row_labels)]
+        second = None if self._second is None else self._second.clone()
+        return ClassMoments(
+            labels, self._counts[order], self._shift, self._sums[order], self._squares[order], self._cubic.clone(),
+            self._quartic, second, rows, row_labels,
+        )  # fmt: skip
+
+    def _class_positions(self, labels: Tensor) -> Tensor:
+        found, inverse = torch.unique(labels, return_inverse=True)
+        for label in found.tolist():
+            self._index.setdefault(int(label), len(self._index))
+        return torch.tensor([self._index[int(v)] for v in found.tolist()], device=labels.device)[inverse]
+
+    def _add_sums(self, features: Tensor, positions: Tensor, shift: Tensor) -> None:
+        x = features.to(torch.float64) - shift
+        n_classes = len(self._index)
+        grow = n_classes - self._counts.shape[0]
+        if grow:
+            dim = x.shape[1]
+            self._counts = torch.cat([self._counts.to(x.device), positions.new_zeros(grow)])
+            self._sums = torch.cat([self._sums.to(x.device).reshape(-1, dim), x.new_zeros(grow, dim)])
+            self._squares = torch.cat([self._squares.to(x.device).reshape(-1, dim), x.new_zeros(grow, dim)])
+            self._cubic = self._cubic.to(x.device) if self._cubic.numel() else x.new_zeros(dim)
+        self._counts = self._counts + torch.bincount(positions, minlength=n_classes)
+        self._sums = self._sums.index_add(0, positions, x)
+        norms = x.square().sum(1)
+        self._cubic = self._cubic + norms @ x
+        self._quartic += float(norms.square().sum())
+        self._squares = self._squares.index_add(0, positions, x.square_())
+
+
+def _check_batch(features: Tensor, labels: Tensor) -> None:
+    if features.ndim != 2 or labels.ndim != 1 or features.shape[0] != labels.shape[0] or not features.shape[1]:
+        raise InvalidInput(
+            f"features must be [N, D] and labels [N], got {tuple(features.shape)} and {tuple(labels.shape)}"
+        )
+    if features.dtype not in _FLOATS:
+        raise InvalidInput(f"features must be floating point, got {features.dtype}")
+    if labels.dtype.is_floating_point or labels.dtype in (torch.bool, torch.complex64, torch.complex128):
+        raise InvalidInput(f"class labels must be integers, got {labels.dtype}")
+    if not features.shape[0]:
+        raise InvalidInput("an empty batch has no moments")
+
+
+def _positions(of: tuple[int, ...], among: tuple[int, ...], like: Tensor) -> Tensor:
+    index = {label: i for i, label in enumerate(among)}
+    return torch.tensor([index[label] for label in of], dtype=torch.int64, device=like.device)
+
+
+def _rows_left(rows: Tensor, row_labels: Tensor, other: ClassMoments, at: Tensor) -> Tensor:
+    """Mask of the rows of a set that remain once the rows of a subset are taken out, each as often as it occurs."""
+    if other.rows is None:
+        raise InvalidInput("cannot take a scatter away from rows")
+    taken: dict[tuple[int, bytes], int] = {}
+    removed = other.rows.to(rows.dtype).cpu().numpy()
+    for label, row in zip(at[other._need_row_labels()].tolist(), removed, strict=True):
+        key = (label, row.tobytes())
+        taken[key] = taken.get(key, 0) + 1
+    mask = []
+    for label, row in zip(row_labels.tolist(), rows.cpu().numpy(), strict=True):
+        key = (label, row.tobytes())
+        left = taken.get(key, 0)
+        mask.append(left == 0)
+        if left:
+            taken[key] = left - 1
+    if any(taken.values()):
+        raise InvalidInput("cannot subtract rows that are not there")
+    return torch.tensor(mask, device=rows.device)
