@@ -1,0 +1,128 @@
+"""Checks on rows and labels that the feature-based estimators share."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from estimators.errors import Degenerate, InvalidInput
+
+TaskName = Literal["classification", "multilabel", "regression"]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Labels after the checks.
+
+    Attributes:
+        task: Which task the dtype and shape of the labels stand for.
+        values: Class ids `[N]` int64 in 0..C-1, indicators `[N, L]` float64, or targets `[N, T]` float64.
+        n_outputs: C, L or T.
+    """
+
+    task: TaskName
+    values: Tensor
+    n_outputs: int
+
+
+def feature_rows(features: Tensor, /, *, name: str = "features") -> Tensor:
+    """Return `features` after checking that they are finite floating-point rows `[N, D]` with N, D >= 1."""
+    if not isinstance(features, Tensor):
+        raise InvalidInput(f"{name} must be a torch tensor, got {type(features).__name__}")
+    if features.ndim != 2:
+        raise InvalidInput(f"{name} must have shape [N, D], got {list(features.shape)}")
+    if not features.is_floating_point():
+        raise InvalidInput(f"{name} must be floating point, got {features.dtype}")
+    if min(features.shape) == 0:
+        raise Degenerate(f"{name} of shape {list(features.shape)} hold no numbers")
+    if not bool(torch.isfinite(features).all()):
+        raise InvalidInput(f"{name} hold NaN or infinity")
+    return features.detach()
+
+
+def class_ids(labels: Tensor, n: int, /, *, name: str = "labels") -> Tensor:
+    """Re-index integer class labels `[N]` to 0..C-1 in ascending order of the label, whatever the gaps.
+
+    Raises:
+        InvalidInput: The labels are not N integers.
+        Degenerate: There are fewer than two classes.
+    """
+    values = _label_tensor(labels, n, name)
+    if values.ndim != 1 or values.is_floating_point():
+        raise InvalidInput(
+            f"{name} must be integers of shape [N] (classification), got {values.dtype} {list(values.shape)}"
+        )
+    ids: Tensor = torch.unique(values.to(torch.int64), return_inverse=True)[1]
+    if int(ids.max()) == 0:
+        raise Degenerate("one class: there is nothing to tell apart")
+    return ids
+
+
+def targets(labels: Tensor, n: int, /, *, name: str = "labels") -> Targets:
+    """Read the task from the labels: integers `[N]`, 0/1 integers `[N, L]`, or floats `[N]` or `[N, T]`.
+
+    Raises:
+        InvalidInput: Another shape or dtype, NaN, or indicators other than 0 and 1.
+        Degenerate: One class, no label with both signs, or constant targets.
+    """
+    values = _label_tensor(labels, n, name)
+    if values.is_floating_point():
+        if values.ndim not in (1, 2) or values.numel() == 0:
+            raise InvalidInput(f"regression {name} must have shape [N] or [N, T], got {list(values.shape)}")
+        if not bool(torch.isfinite(values).all()):
+            raise InvalidInput(f"{name} hold NaN or infinity")
+        columns = values.to(torch.float64).reshape(n, -1)
+        if not bool((columns != columns[:1]).any(0).all()):
+            raise Degenerate("a regression target is constant")
+        return Targets("regression", columns, columns.shape[1])
+    if values.ndim == 2:
+        if not bool(((values == 0) | (values == 1)).all()):
+            raise InvalidInput(f"multi-label {name} must hold 0 and 1 alone")
+        indicators = values.to(torch.float64)
+        if not bool((indicators != indicators[:1]).any()):
+            raise Degenerate("no label is both present and absent")
+        return Targets("multilabel", indicators, indicators.shape[1])
+    ids = class_ids(values, n, name=name)
+    return Targets("classification", ids, int(ids.max()) + 1)
+
+
+def aligned_ids(labels: Tensor, test_labels: Tensor, n: int, n_test: int, /) -> tuple[Tensor, Tensor]:
+    """Re-index the class labels of two splits together, so that one id means one class in both."""
+    train = _label_tensor(labels, n, "labels")
+    test = _label_tensor(test_labels, n_test, "test_labels")
+    joint = class_ids(torch.cat([train, test]), n + n_test)
+    return joint[:n], joint[n:]
+
+
+def one_per_row(values: Tensor, n: int, /, *, name: str) -> Tensor:
+    """Return ids `[N]` (blocks, say) re-indexed from 0."""
+    if not isinstance(values, Tensor) or values.shape != (n,) or values.is_floating_point():
+        raise InvalidInput(f"{name} must be {n} integers of shape [N]")
+    ids: Tensor = torch.unique(values.detach(), return_inverse=True)[1]
+    return ids
+
+
+def row_digests(rows: Tensor, /) -> list[bytes]:
+    """Return a digest of each row's exact values; equal digests mean equal rows."""
+    array = (rows + 0.0).cpu().contiguous().numpy()  # -0.0 and 0.0 are one value
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in array]
+
+
+def slices(n: int, size: int, /) -> list[slice]:
+    """Cut 0..n-1 into slices of at most `size` rows."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, max(1, size))]
+
+
+def class_counts(ids: Tensor, /) -> Tensor:
+    """Return n_c `[C]`."""
+    return torch.bincount(ids)
+
+
+def _label_tensor(labels: Tensor, n: int, name: str) -> Tensor:
+    if not isinstance(labels, Tensor):
+        raise InvalidInput(f"{name} must be a torch tensor, got {type(labels).__name__}")
+    if labels.is_complex() or labels.ndim == 0 or labels.shape[0] != n:
+        raise InvalidInput(f"{name} must have one row for each of the {n} feature rows, got {list(labels.shape)}")
+    return labels.detach()
