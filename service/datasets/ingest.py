@@ -1,0 +1,127 @@
+"""A dataset from its source to a sealed manifest: every image is read, hashed, decoded once and stored by content."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.blobs.store import BlobStore, Staging
+from service.datasets.archives import MemberDamagedError, MemberTooLargeError, Source
+from service.datasets.findings import Findings, Origin
+from service.datasets.images import Decoder, ImageFacts, UnreadableImageError, quiet_pillow
+from service.datasets.layouts import Place, Plan
+from service.datasets.limits import Limits, Meter
+from service.datasets.manifest import Manifest
+from service.datasets.report import Report
+from service.datasets.sources import open_source
+from service.datasets.surveys import survey
+
+_REPORT_EVERY = 50
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    manifest: Manifest
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    path: str
+    places: tuple[Place, ...]
+    data: bytes
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    content_hash: bytes
+    facts: ImageFacts
+
+
+def ingest(
+    source_path: Path,
+    /,
+    *,
+    store: BlobStore,
+    project: str,
+    limits: Limits | None = None,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+    cancelled: Callable[[], bool] = lambda: False,
+    threads: int | None = None,
+) -> IngestResult:
+    """Read an archive, a Parquet file or a folder in place; store its images; say what it is.
+
+    Raises a leaf of DatasetRefused, or Cancelled; the store then holds nothing more than before. Call it from one
+    thread of a process at a time: warnings are silenced while it runs.
+    """
+    limits = limits or Limits()
+    workers = threads or min(32, (os.cpu_count() or 1) + 4)  # they also wait for the disk
+    with open_source(source_path, limits) as source, store.staging(project) as staging, quiet_pillow():
+        meter = Meter(limits, archive_bytes=source.size, cancelled=cancelled)
+        surveyed = survey(source, meter)
+        meter.rewind()
+        total = len(surveyed.plan.places)
+        findings = Findings()
+        items = _images(source, surveyed.plan, meter, limits)
+        done = 0
+        for item, outcome in _checked(items, staging, limits, workers):
+            if isinstance(outcome, _Checked):
+                findings.image(item.path, item.places, outcome.content_hash, outcome.facts)
+            else:
+                findings.problem(item.path, outcome)
+            done += 1
+            if done % _REPORT_EVERY == 0:
+                meter.check_cancelled()
+                progress(done, total)
+        meter.check_cancelled()
+        plan = surveyed.plan
+        origin = Origin(source.format, plan.layout, plan.unlabelled, plan.problems, surveyed.other_files, plan.notes)
+        manifest, report = findings.conclude(origin)
+        staging.publish({row.content_hash.hex() for row in manifest.rows()})
+        progress(done, total)
+    return IngestResult(manifest, report)
+
+
+def _images(source: Source, plan: Plan, meter: Meter, limits: Limits, /) -> Iterator[_Item]:
+    for member in source.stream(plan.places.__contains__, meter):
+        path = member.entry.path
+        try:
+            yield _Item(path, plan.places[path], member.read(max_bytes=limits.max_image_bytes))
+        except (MemberDamagedError, MemberTooLargeError) as error:
+            yield _Item(path, plan.places[path], b"", str(error))
+
+
+def _checked(
+    items: Iterable[_Item], staging: Staging, limits: Limits, workers: int, /
+) -> Iterator[tuple[_Item, _Checked | str]]:
+    """In the order of `items`. Few images are in flight at once, so memory does not grow with the dataset."""
+    decoder = Decoder(max_pixels=limits.max_image_pixels)
+    waiting: deque[tuple[_Item, Future[_Checked | str]]] = deque()
+    in_flight = 0
+
+    def check(item: _Item, /) -> _Checked | str:
+        if item.problem:
+            return item.problem
+        try:
+            facts = decoder.check(item.data, name=item.path)
+        except UnreadableImageError as error:
+            return str(error)
+        return _Checked(bytes.fromhex(staging.put(item.data).sha256), facts)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(check, item)))
+                in_flight += len(item.data)
+                while waiting and (len(waiting) > 4 * workers or in_flight > limits.max_in_flight_bytes):
+                    first, future = waiting.popleft()
+                    in_flight -= len(first.data)
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,92 @@
+"""Where each image's label and split stand: in its folders, in a CSV beside it, or in the row of a Parquet file."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from service.datasets.errors import AmbiguousLayout, NoLabels
+from service.datasets.names import Split, split_named
+
+Layout = Literal["folders", "csv", "parquet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the layout says of one image."""
+
+    label: str
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One file or row that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    layout: Layout
+    places: dict[str, tuple[Place, ...]]  # by path; an image that a CSV lists twice has two
+    problems: tuple[Problem, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def folder_plan(paths: Iterable[str], /) -> Plan:
+    """Labels from folders: `[enclosing/]*[split/]class/…/image`, or `class/split/image`.
+
+    Folders that enclose everything are taken off. Every top folder is then a split, or every top folder is a class:
+    a mixture is refused, because 'train' is a class of vehicles too and a guess would be silently wrong.
+    Without splits every image is of 'train', the split that rankings use.
+    """
+    split_paths = {path: path.split("/") for path in paths}
+    depth = _enclosing_depth(split_paths.values())
+    inner = {path: parts[depth:] for path, parts in split_paths.items()}
+    tops = {parts[0] for parts in inner.values() if len(parts) > 1}
+    named = {top for top in tops if split_named(top)}
+    with_subfolders = {parts[0] for parts in inner.values() if len(parts) > 2}
+    if named and named == tops:
+        if not with_subfolders:
+            raise NoLabels("The folders of the splits hold images and no class folders")
+        return _plan(inner, split_at=0, class_at=1)
+    if named & with_subfolders:
+        raise AmbiguousLayout(
+            f"Beside the folder of a split, '{min(named & with_subfolders)}', stands another, '{min(tops - named)}'"
+        )
+    seconds = {parts[1] for parts in inner.values() if len(parts) > 2}
+    if seconds and all(split_named(second) for second in seconds) and all(len(p) != 2 for p in inner.values()):
+        return _plan(inner, split_at=1, class_at=0)
+    return _plan(inner, split_at=None, class_at=0)
+
+
+def _enclosing_depth(paths: Iterable[list[str]], /) -> int:
+    """How many leading folders hold every image that lies in any folder, and are neither a split nor the class."""
+    inside = [parts for parts in paths if len(parts) > 1]
+    depth = 0
+    while inside:
+        first = inside[0][depth]
+        # At least a class folder and a file must remain below what is taken off.
+        if split_named(first) or any(len(parts) < depth + 3 or parts[depth] != first for parts in inside):
+            break
+        depth += 1
+    return depth
+
+
+def _plan(inner: dict[str, list[str]], /, *, split_at: int | None, class_at: int) -> Plan:
+    needed = class_at + 1 if split_at is None else max(class_at, split_at) + 1
+    places: dict[str, tuple[Place, ...]] = {}
+    unlabelled = []
+    shared: dict[tuple[str, Split], tuple[Place, ...]] = {}
+    for path, parts in inner.items():
+        split = "train" if split_at is None else split_named(parts[split_at]) if len(parts) > split_at else None
+        if len(parts) <= needed or split is None:
+            unlabelled.append(path)
+            continue
+        label = parts[class_at].strip()
+        places[path] = shared.setdefault((label, split), (Place(label, split),))
+    if not places:
+        raise NoLabels("No image lies in a folder that names its class")
+    return Plan("folders", places, unlabelled=tuple(unlabelled))
