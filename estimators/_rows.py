@@ -18,8 +18,8 @@ class Targets:
 
     Attributes:
         task: Which task the dtype and shape of the labels stand for.
-        values: Class ids `[N]` int64 in 0..C-1, indicators `[N, L]` float64, or targets `[N, T]` float64.
-        n_outputs: C, L or T.
+        values: Class ids `[N]` int64 in 0..C-1, indicators `[N, L]` float64, or the target `[N, 1]` float64.
+        n_outputs: C, L or 1.
     """
 
     task: TaskName
@@ -61,22 +61,13 @@ def class_ids(labels: Tensor, n: int, /, *, name: str = "labels") -> Tensor:
 
 
 def targets(labels: Tensor, n: int, /, *, name: str = "labels") -> Targets:
-    """Read the task from the labels: integers `[N]`, 0/1 integers `[N, L]`, or floats `[N]` or `[N, T]`.
+    """Read the task from the labels: integers `[N]`, indicators `[N, L]`, or floats `[N]`.
 
     Raises:
         InvalidInput: Another shape or dtype, NaN, or indicators other than 0 and 1.
-        Degenerate: One class, no label with both signs, or constant targets.
+        Degenerate: One class, no label with both signs, or a constant target.
     """
     values = _label_tensor(labels, n, name)
-    if values.is_floating_point():
-        if values.ndim not in (1, 2) or values.numel() == 0:
-            raise InvalidInput(f"regression {name} must have shape [N] or [N, T], got {list(values.shape)}")
-        if not bool(torch.isfinite(values).all()):
-            raise InvalidInput(f"{name} hold NaN or infinity")
-        columns = values.to(torch.float64).reshape(n, -1)
-        if not bool((columns != columns[:1]).any(0).all()):
-            raise Degenerate("a regression target is constant")
-        return Targets("regression", columns, columns.shape[1])
     if values.ndim == 2:
         if not bool(((values == 0) | (values == 1)).all()):
             raise InvalidInput(f"multi-label {name} must hold 0 and 1 alone")
@@ -84,6 +75,15 @@ def targets(labels: Tensor, n: int, /, *, name: str = "labels") -> Targets:
         if not bool((indicators != indicators[:1]).any()):
             raise Degenerate("no label is both present and absent")
         return Targets("multilabel", indicators, indicators.shape[1])
+    if values.is_floating_point():
+        if values.ndim != 1:
+            raise InvalidInput(f"regression {name} must have shape [N], got {list(values.shape)}")
+        if not bool(torch.isfinite(values).all()):
+            raise InvalidInput(f"{name} hold NaN or infinity")
+        column = values.to(torch.float64)[:, None]
+        if not bool((column != column[:1]).any()):
+            raise Degenerate("the regression target is constant")
+        return Targets("regression", column, 1)
     ids = class_ids(values, n, name=name)
     return Targets("classification", ids, int(ids.max()) + 1)
 

@@ -11,13 +11,13 @@ def quality(task: TaskName, predictions: Tensor, values: Tensor, /, *, baseline:
 
     Args:
         task: Decides the number.
-        predictions: Class ids `[N]`, label scores `[N, L]` or predicted targets `[N, T]`.
+        predictions: Class ids `[N]`, label scores `[N, L]` or the predicted target `[N, 1]`.
         values: The truth, as `Targets.values`.
-        baseline: Regression alone: the prediction without features, `[N, T]`; None takes the leave-one-out mean.
+        baseline: Regression alone: the prediction without features, `[N, 1]`; None takes the leave-one-out mean.
 
     Returns:
         Accuracy in [0, 1]; mean average precision in (0, 1], NaN when no label has both signs; R² in (-inf, 1],
-        averaged over targets, NaN when a target is constant.
+        NaN when the target is constant.
     """
     if task == "classification":
         return float((predictions == values).to(torch.float64).mean())
@@ -29,6 +29,13 @@ def quality(task: TaskName, predictions: Tensor, values: Tensor, /, *, baseline:
     residual = ((values - predictions) ** 2).sum(0)
     without = ((values - baseline) ** 2).sum(0)
     return float((1 - residual / without).mean()) if bool((without > 0).all()) else float("nan")
+
+
+def row_credits(task: TaskName, predictions: Tensor, values: Tensor, variance: Tensor, /) -> Tensor:
+    """Return each row's part `[N]` in accuracy or R², whose mean is the value up to O(1/N)."""
+    if task == "classification":
+        return (predictions == values).to(torch.float64)
+    return (1 - (predictions - values) ** 2 / variance).mean(1)
 
 
 def _mean_average_precision(scores: Tensor, truth: Tensor) -> float:

@@ -1,0 +1,160 @@
+"""Exact nearest neighbours: FAISS proposes them once, and votes are taken from them as often as blocks are deleted."""
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+
+from estimators._rows import Targets, slices
+
+Metric = Literal["cosine", "l2"]
+
+_TIE = 1e-9  # similarities closer than this are equal: float64 rounding is about 1e-13 on this scale
+_FLOAT32_ERROR = 1e-5  # bound on FAISS's float32 similarities, which lie on a scale of one
+_CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourSearch:
+    """Every query's candidates, most of which are never asked about twice."""
+
+    rows: Tensor
+    queries: Tensor
+    truth: Targets
+    metric: Metric
+    k: int
+    own_rows: bool
+    scale: float
+    ids: Tensor  # [Q, m]
+    similarity: Tensor  # [Q, m] float64, -inf for the query itself
+    floor: Tensor  # [Q]: no row outside of `ids` is more similar than this
+    zero_rows: int
+
+    @classmethod
+    def build(
+        cls, rows: Tensor, queries: Tensor, truth: Targets, metric: Metric, /, *, k: int, own_rows: bool
+    ) -> "NeighbourSearch":
+        n = rows.shape[0]
+        zero_rows = int((rows == 0).all(1).sum())
+        centre, scale = _centre_and_scale(rows) if metric == "l2" else (None, 1.0)
+        database = _searchable(rows, centre, scale)
+        asked = database if own_rows else _searchable(queries, centre, scale)
+        depth = min(n, 2 * k + 8 + int(own_rows))
+        index = faiss.IndexFlatIP(rows.shape[1]) if metric == "cosine" else faiss.IndexFlatL2(rows.shape[1])
+        index.add(database)
+        ids = torch.from_numpy(index.search(asked, depth)[1])
+        similarity = _gathered_similarity(rows, queries, ids, metric, scale)
+        # A row left out by FAISS is at most as similar as the last one it kept, up to the error of float32.
+        floor = (
+            similarity.amin(1) + 2 * _FLOAT32_ERROR
+            if depth < n
+            else torch.full((queries.shape[0],), -torch.inf, dtype=torch.float64)
+        )
+        if own_rows:
+            similarity[ids == torch.arange(n)[:, None]] = -torch.inf
+        return cls(rows, queries, truth, metric, k, own_rows, scale, ids, similarity, floor, zero_rows)
+
+    def predict(self, deleted: Tensor | None, asked: Tensor) -> tuple[Tensor, int]:
+        """Predict for the queries `asked` without the rows `deleted`; also return how many needed every row."""
+        ids, similarity = self.ids[asked], self.similarity[asked]
+        if deleted is not None:
+            similarity = similarity.masked_fill(deleted[ids], -torch.inf)
+        if ids.shape[1] >= self.k:
+            kth = similarity.topk(self.k, dim=1).values[:, -1]
+        else:
+            kth = torch.full((asked.numel(),), -torch.inf, dtype=torch.float64)
+        short = ~(kth - _TIE > self.floor[asked])
+        enough = ~short
+        predictions = torch.empty(
+            (asked.numel(),) if self.truth.task == "classification" else (asked.numel(), self.truth.n_outputs),
+            dtype=self.truth.values.dtype,
+        )
+        step = max(1, _CHUNK_BYTES // (8 * max(self.truth.n_outputs, ids.shape[1])))
+        chosen = enough.nonzero().squeeze(1)
+        for part in (chosen[some] for some in slices(chosen.numel(), step)):
+            predictions[part] = _vote(similarity[part], ids[part], self.truth, self.k)
+        step = max(1, _CHUNK_BYTES // (16 * self.rows.shape[0]))
+        chosen = short.nonzero().squeeze(1)
+        for part in (chosen[some] for some in slices(chosen.numel(), step)):
+            everything = self._all_similarities(asked[part])
+            if deleted is not None:
+                everything[:, deleted] = -torch.inf
+            all_ids = torch.arange(self.rows.shape[0]).expand(part.numel(), -1)
+            predictions[part] = _vote(everything, all_ids, self.truth, self.k)
+        return predictions, int(short.sum())
+
+    def _all_similarities(self, asked: Tensor) -> Tensor:
+        queries, rows = self.queries[asked].double(), self.rows.double()
+        match self.metric:
+            case "cosine":
+                similarity = _unit(queries) @ _unit(rows).T
+            case "l2":
+                similarity = -torch.cdist(queries, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
+                similarity /= self.scale**2
+            case _:
+                assert_never(self.metric)
+        if self.own_rows:
+            similarity[torch.arange(asked.numel()), asked] = -torch.inf
+        return similarity
+
+
+def _vote(similarity: Tensor, ids: Tensor, truth: Targets, k: int) -> Tensor:
+    kth = similarity.topk(k, dim=1).values[:, -1:]
+    above = similarity > kth + _TIE
+    level = (similarity >= kth - _TIE) & ~above
+    share = (k - above.sum(1, keepdim=True)) / level.sum(1, keepdim=True)
+    weight = above.double() + level.double() * share
+    if truth.task != "classification":
+        return torch.einsum("qm,qmt->qt", weight / k, truth.values[ids])
+    votes = torch.zeros(ids.shape[0], truth.n_outputs, dtype=torch.float64)
+    summed = torch.zeros_like(votes)
+    classes = truth.values[ids]
+    votes.scatter_add_(1, classes, weight)
+    summed.scatter_add_(1, classes, weight * similarity.masked_fill(weight == 0, 0.0))
+    first = votes >= votes.amax(1, keepdim=True) - _TIE
+    summed.masked_fill_(~first, -torch.inf)
+    return (summed >= summed.amax(1, keepdim=True) - _TIE).to(torch.uint8).argmax(1)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows / _norms(rows)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+    return norms.masked_fill(norms == 0, 1.0)
+
+
+def _centre_and_scale(rows: Tensor) -> tuple[Tensor, float]:
+    # Float32 loses the distance of two points that are close together and far from zero: hence about the mean.
+    centre: Tensor = rows.mean(0, dtype=torch.float64)
+    spread = 0.0
+    for part in slices(rows.shape[0], 4096):
+        spread += float((rows[part] - centre).square().sum())
+    return centre, (spread / rows.shape[0]) ** 0.5
+
+
+def _searchable(rows: Tensor, centre: Tensor | None, scale: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    out = torch.empty(rows.shape, dtype=torch.float32)
+    for part in slices(rows.shape[0], 4096):
+        out[part] = (_unit(rows[part].double()) if centre is None else (rows[part] - centre) / scale).float()
+    return out.numpy()
+
+
+def _gathered_similarity(rows: Tensor, queries: Tensor, ids: Tensor, metric: Metric, scale: float) -> Tensor:
+    depth, width = ids.shape[1], rows.shape[1]
+    step = max(1, _CHUNK_BYTES // (8 * depth * width))
+    norms, query_norms = (_norms(rows), _norms(queries)) if metric == "cosine" else (None, None)
+    parts = []
+    for start in range(0, queries.shape[0], step):
+        some, chosen = queries[start : start + step].double(), ids[start : start + step]
+        near = rows[chosen].double()
+        if norms is not None and query_norms is not None:
+            dots = torch.bmm(near, some[:, :, None]).squeeze(2)
+            parts.append(dots / (norms[chosen].squeeze(2) * query_norms[start : start + step]))
+        else:
+            parts.append(-(near - some[:, None, :]).square().sum(2) / scale**2)
+    return torch.cat(parts)
