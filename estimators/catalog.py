@@ -50,4 +50,28 @@ class EstimatorSpec:
     takes_blocks: bool = False  # the entry point has an option `blocks=` (block ids [N]) and fills Score.replicates
 
 
-SPECS: dict[str, EstimatorSpec] = {}
+SPECS: dict[str, EstimatorSpec] = {
+    "logme": EstimatorSpec(
+        name="logme",
+        version=1,
+        title="LogME",
+        entrypoint="estimators.logme:logme",
+        needs=frozenset({Need.MOMENTS}),
+        tasks=frozenset(Task),
+        reference="You et al., ICML 2021, arXiv:2102.11005",
+        summary="Log evidence of a linear model from features to labels, maximised exactly",
+        params=frozenset({"variant"}),
+        takes_blocks=True,
+    ),
+    "h_score": EstimatorSpec(
+        name="h_score",
+        version=1,
+        title="H-score",
+        entrypoint="estimators.h_score:h_score",
+        needs=frozenset({Need.MOMENTS}),
+        reference="Bao et al., ICIP 2019, arXiv:2212.10082; Ibrahim et al., 2022, arXiv:2110.06893",
+        summary="Between-class variance in units of the shrunk covariance, less what random labels get",
+        params=frozenset({"variant"}),
+        takes_blocks=True,
+    ),
+}

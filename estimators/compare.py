@@ -1,12 +1,11 @@
-"""Which of two models is better, and which of a ranking's models cannot be told apart."""
+"""Which of two models is better, and which of a ranking's models cannot be told apart. Standard library only."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-
-from scipy.stats import norm
+from statistics import NormalDist
 
 from estimators.catalog import Direction
 from estimators.errors import InvalidInput
@@ -58,7 +57,7 @@ def prob_better(a: Score, b: Score, /, *, direction: Direction = Direction.HIGHE
         raise InvalidInput("no standard error is stated: values can be ordered, but with no probability")
     if error == 0:
         return 0.5 if difference == 0 else float(difference > 0)
-    return float(norm.cdf(difference / (math.sqrt(2) * error)))
+    return NormalDist().cdf(difference / (math.sqrt(2) * error))
 
 
 def tie_groups(scores: Sequence[Score], /, *, direction: Direction, confidence: float = 0.9) -> list[int]:
@@ -77,7 +76,7 @@ def tie_groups(scores: Sequence[Score], /, *, direction: Direction, confidence: 
     sign = 1.0 if direction is Direction.HIGHER_IS_BETTER else -1.0
     if any(sign * a.value < sign * b.value for a, b in pairwise(scores)):
         raise InvalidInput("scores must come in rank order, best first")
-    reach = float(norm.ppf(0.5 + confidence / 2))
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2)
     groups: list[int] = []
     opener: Score | None = None
     for score in scores:

@@ -65,11 +65,15 @@ class Evidence:
         """The block of each image."""
         return block_ids(self.labels) if self.blocks is None else self.blocks
 
-    def block_moments(self) -> BlockMoments | None:
-        """The moments by block, built from the features where absent; None where there is nothing to build from."""
+    def block_moments(self, *, one: bool = False) -> BlockMoments | None:
+        """The moments by block, built from the features where absent; None where there is nothing to build from.
+
+        With `one`, moments that have to be built are those of all images in a single block.
+        """
         if self.moments is not None or self.features is None or self.task is not Task.CLASSIFICATION:
             return self.moments
         blocks = self.block_ids().to(self.features.device)
+        blocks = torch.zeros_like(blocks) if one else blocks
         return BlockMoments.from_features(self.features, self.labels.to(self.features.device), blocks)
 
     def background_statistics(self) -> tuple[Tensor, Tensor] | None:

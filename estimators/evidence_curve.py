@@ -1,0 +1,125 @@
+"""The log evidence of Bayesian ridge regression on class indicators, maximised exactly in one dimension a class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_STEP = 1.25  # width of a cell in log tau; the curves are analytic within |Im log tau| < pi
+_NODES = 9  # Chebyshev nodes in a cell: the interpolation error is below 1e-9
+_ROUGH_NODES = 5  # in a replicate: its error need only be small beside a standard error
+_BELOW = 1e-9  # tau below this share of the largest eigenvalue is indistinguishable from zero in float64
+_ABOVE = 1e4  # tau above this multiple of it is indistinguishable from infinity
+
+Terms = Callable[[float], tuple[Tensor, float]]
+"""From tau to (log q_c [C], log det(I + S/tau)), q_c = t_c^T (I + X X^T / tau)^-1 t_c."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maxima:
+    """Where each class's evidence is largest, and how large.
+
+    Attributes:
+        values: Largest log evidence of each class over N, `[C]`.
+        log_tau: Where, `[C]`; infinity where the features explain nothing.
+        unbounded: Classes whose evidence grows without bound as tau vanishes (the features fit their labels exactly,
+            and more rows than the rank); the value is then that of the largest maximum at finite tau.
+        cells: Numbers of the cells of width `_STEP` in log tau in which the maxima lie.
+    """
+
+    values: Tensor
+    log_tau: Tensor
+    unbounded: int
+    cells: tuple[int, ...]
+
+
+def maximise(terms: Terms, squared_norms: Tensor, n: int, /, *, smallest: float, largest: float) -> Maxima:
+    """Maximise over tau = alpha / beta the evidence of every class at once.
+
+    With beta = N / q in closed form, the evidence over N is -(log 2 pi + 1 + log(q/N) + log det(I + S/tau)/N)/2.
+    A scan over all of log tau finds the cells in which maxima lie; in those the curves are interpolated.
+
+    Args:
+        terms: The two terms of the evidence at a given tau, for all classes.
+        squared_norms: |t_c|^2, `[C]`: what q_c tends to as tau grows.
+        n: Number of rows.
+        smallest: Norm against which rounding is to be judged; sets the lower end of the range of tau.
+        largest: A bound on the largest eigenvalue of S; sets the upper end.
+    """
+    low = math.floor(math.log(smallest * _BELOW) / _STEP)
+    high = math.ceil(math.log(largest * _ABOVE) / _STEP)
+    scan = torch.stack([_at(terms, n, _STEP * i) for i in range(low, high + 1)])
+    limit = _evidence(squared_norms.log(), 0.0, n)
+    grid = torch.cat([scan, limit[None]])
+    best = grid.argmax(0)
+    rising = best == 0  # towards tau = 0
+    unbounded = rising & (scan[0] - scan[1] > 1e-4 * _STEP)
+    if bool(unbounded.any()):
+        inner = (grid[1:-1] >= grid[:-2]) & (grid[1:-1] >= grid[2:])
+        masked = torch.where(inner, grid[1:-1], -math.inf)
+        found = unbounded & inner.any(0)
+        best = torch.where(found, masked.argmax(0) + 1, best)
+        if bool((unbounded & ~found).any()):
+            return Maxima(grid.amax(0), torch.full_like(limit, -math.inf), int(unbounded.sum()), ())
+    finite = best < scan.shape[0]
+    cells = sorted({low + int(i) for i in best[finite].tolist()})
+    values, log_tau = limit.clone(), torch.full_like(limit, math.inf)
+    done: set[int] = set()
+    while set(cells) - done:
+        for cell in sorted(set(cells) - done):
+            _refine(terms, n, cell, _NODES, values, log_tau, within=(finite & (best - (cell - low)).abs().le(1)))
+            done.add(cell)
+        edge = set()
+        for at, cell in zip(log_tau[finite].tolist(), best[finite].tolist(), strict=True):
+            side = at / _STEP - (low + cell)
+            if abs(abs(side) - 0.5) < 1e-6:
+                edge.add(low + cell + (1 if side > 0 else -1))
+        cells = sorted({*cells, *edge})
+    return Maxima(values, log_tau, int(unbounded.sum()), tuple(cells))
+
+
+def maximise_near(terms: Terms, squared_norms: Tensor, n: int, cells: tuple[int, ...], /) -> Tensor:
+    """Largest log evidence over N of each class `[C]` within cells found on nearly the same data, or at infinity."""
+    values = _evidence(squared_norms.log(), 0.0, n)
+    log_tau = torch.full_like(values, math.inf)
+    for cell in cells:
+        _refine(terms, n, cell, _ROUGH_NODES, values, log_tau, within=torch.ones_like(values, dtype=torch.bool))
+    return values
+
+
+def _evidence(log_q: Tensor, logdet: float, n: int) -> Tensor:
+    return -0.5 * (math.log(2 * math.pi) + 1 + log_q - math.log(n) + logdet / n)
+
+
+def _at(terms: Terms, n: int, log_tau: float) -> Tensor:
+    log_q, logdet = terms(math.exp(log_tau))
+    return _evidence(log_q, logdet, n)
+
+
+def _refine(terms: Terms, n: int, cell: int, nodes: int, values: Tensor, log_tau: Tensor, *, within: Tensor) -> None:
+    """Raise `values` and set `log_tau` where the curve interpolated in this cell is higher."""
+    x = np.cos(np.pi * (np.arange(nodes) + 0.5) / nodes)
+    sampled = torch.stack([_at(terms, n, _STEP * (cell + 0.5 * float(v))) for v in x]).cpu().numpy()
+    coefficients = np.polynomial.chebyshev.chebfit(x, sampled, nodes - 1)
+    grid = np.linspace(-1.0, 1.0, 201)
+    for _ in range(3):
+        curve = np.polynomial.chebyshev.chebval(grid, coefficients) if grid.ndim == 1 else _own(grid, coefficients)
+        top = curve.argmax(1)
+        centre = np.take_along_axis(np.broadcast_to(grid, curve.shape), top[:, None], 1)
+        spacing = (grid[..., 1] - grid[..., 0]).reshape(-1, 1)
+        grid = np.clip(centre + spacing * np.linspace(-1.0, 1.0, 21), -1.0, 1.0)
+    highest = torch.from_numpy(curve.max(1)).to(values.device)
+    where = torch.from_numpy(_STEP * (cell + 0.5 * centre[:, 0])).to(values.device)
+    better = within & (highest > values)
+    values.copy_(torch.where(better, highest, values))
+    log_tau.copy_(torch.where(better, where, log_tau))
+
+
+def _own(grid: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Chebyshev series of each class at its own points: `[C, P]` from points `[C, P]` and coefficients `[n, C]`."""
+    return np.asarray(np.polynomial.chebyshev.chebval(grid, coefficients[:, :, None], tensor=False))

@@ -1,0 +1,79 @@
+"""How a value on a view becomes a Score: the part that every moment-based estimator has in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from estimators.blocks import BlockMoments
+from estimators.compare import jackknife_stderr
+from estimators.errors import Degenerate, InvalidInput
+from estimators.moments import ClassMoments
+from estimators.score import Score
+from estimators.view import Case, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Options:
+    """Options of the moment-based estimators; each reads its own."""
+
+    variant: str = ""
+    nsigma: float = 0.6
+    background: tuple[Tensor, Tensor] | None = None
+    reference: ClassMoments | None = None
+
+
+Value = tuple[float, Mapping[str, float | int | bool | str]]
+Estimate = Callable[[View, Options], Value]
+
+
+def make_case(
+    features: Tensor | ClassMoments | BlockMoments, labels: Tensor | None, blocks: Tensor | None, /, *, rows: bool
+) -> Case:
+    """The case for a public function's arguments; `rows` if the estimator looks at rows again."""
+    if isinstance(features, Tensor):
+        if labels is None:
+            raise InvalidInput("features come with labels; without them give moments")
+        check_features(features, labels)
+        if blocks is None:
+            return Case(ClassMoments.from_features(features, labels), features=features, labels=labels)
+        if tuple(blocks.shape) != (features.shape[0],):
+            raise InvalidInput(f"blocks must be [{features.shape[0]}], got shape {tuple(blocks.shape)}")
+        moments = BlockMoments.from_features(features, labels, blocks)
+        return Case(moments, features=features, labels=labels, blocks=blocks)
+    if labels is not None or blocks is not None:
+        raise InvalidInput("moments carry their labels and blocks: give neither beside them")
+    total = features.total if isinstance(features, BlockMoments) else features
+    if rows and total.rows is None:
+        raise InvalidInput("this estimator looks at the rows again: give features and labels, not moments")
+    return Case(features)
+
+
+def check_features(features: Tensor, labels: Tensor, /) -> None:
+    """Raise InvalidInput unless features are `[N, D]` with integer labels `[N]`."""
+    if features.ndim != 2 or labels.ndim != 1 or features.shape[0] != labels.shape[0]:
+        shapes = f"{tuple(features.shape)} and {tuple(labels.shape)}"
+        raise InvalidInput(f"features must be [N, D] and labels [N], got {shapes}")
+    if labels.dtype.is_floating_point or labels.dtype == torch.bool:
+        raise InvalidInput(f"class labels must be integers, got {labels.dtype}; this estimator is for classification")
+
+
+def evaluate_case(estimate: Estimate, case: Case, options: Options, /) -> Score:
+    """The value with its replicates and standard error, where the case has blocks."""
+    value, diagnostics = estimate(case.total, options)
+    replicates: list[float] = []
+    if case.n_blocks > 1:
+        replicates = [estimate(case.without(block), options)[0] for block in range(case.n_blocks)]
+    return finish(value, diagnostics, replicates)
+
+
+def finish(value: float, diagnostics: Mapping[str, float | int | bool | str], replicates: list[float], /) -> Score:
+    """A Score of a finite value; anything else is Degenerate."""
+    if not all(math.isfinite(v) for v in (value, *replicates)):
+        raise Degenerate("the value is not finite on this input")
+    stderr = jackknife_stderr(replicates) if replicates else None
+    return Score(value, stderr, diagnostics, tuple(replicates))
