@@ -144,6 +144,11 @@ class Staging:
         self._directory = directory
         self._staged: dict[str, Blob] = {}
 
+    @property
+    def directory(self) -> Path:
+        """Scratch space on the store's disk, removed on leaving."""
+        return self._directory
+
     def __enter__(self) -> Self:
         self._directory.mkdir()
         return self

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from service.datasets.errors import CorruptArchive, DuplicateName, NestedArchive
@@ -35,6 +36,7 @@ class Member:
 
     entry: Entry
     open: Callable[[], AbstractContextManager[BinaryIO]]
+    file: Path | None = None  # where it lies on a disk as it is
 
     def chunks(self, *, max_bytes: int) -> Iterator[bytes]:
         """What is really there, whatever size was declared."""

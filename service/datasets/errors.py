@@ -97,6 +97,11 @@ class TooManyEntries(DatasetRefused):
     remedy = "Send fewer files, or ask the operator to raise the limit."
 
 
+class TooManyClasses(DatasetRefused):
+    slug = "too-many-classes"
+    remedy = "Check that the label column holds classes, and no identifiers or measured values."
+
+
 class NoImages(DatasetRefused):
     slug = "no-images"
     remedy = "JPEG, PNG, WebP, BMP, GIF and TIFF files are read, by their suffix."
@@ -124,4 +129,4 @@ class OneClass(DatasetRefused):
 
 class NothingReadable(DatasetRefused):
     slug = "nothing-readable"
-    remedy = "The report lists what is wrong with each file; send images that open in an image viewer."
+    remedy = "Send images that open in an image viewer."

@@ -59,7 +59,7 @@ class FolderSource:
     def stream(self, wanted: Callable[[str], bool], meter: Meter, /) -> Iterator[Member]:
         for path, file in self._files.items():
             if wanted(path):
-                yield Member(Entry(path, file.stat().st_size), partial(_opened, file))
+                yield Member(Entry(path, file.stat().st_size), partial(_opened, file), file)
 
 
 class FileSource:
@@ -85,7 +85,7 @@ class FileSource:
 
     def stream(self, wanted: Callable[[str], bool], meter: Meter, /) -> Iterator[Member]:
         if wanted(self._entry.path):
-            yield Member(self._entry, partial(_opened, self._path))
+            yield Member(self._entry, partial(_opened, self._path), self._path)
 
 
 def _opened(path: Path, /) -> AbstractContextManager[BinaryIO]:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from service.blobs.store import BlobStore, Staging
 from service.datasets.archives import MemberDamagedError, MemberTooLargeError, Source
+from service.datasets.errors import TooManyClasses
 from service.datasets.findings import Findings, Origin
 from service.datasets.images import Decoder, ImageFacts, UnreadableImageError, quiet_pillow
 from service.datasets.layouts import Place, Plan
 from service.datasets.limits import Limits, Meter
 from service.datasets.manifest import Manifest
 from service.datasets.report import Report
+from service.datasets.shards import shard_images
 from service.datasets.sources import open_source
 from service.datasets.surveys import survey
 
@@ -63,9 +65,14 @@ def ingest(
         meter = Meter(limits, archive_bytes=source.size, cancelled=cancelled)
         surveyed = survey(source, meter)
         meter.rewind()
-        total = len(surveyed.plan.places)
+        plan = surveyed.plan
+        total = None if plan.layout == "parquet" else len(plan.places)
         findings = Findings()
-        items = _images(source, surveyed.plan, meter, limits)
+        items = (
+            _shard_rows(source, plan, staging.directory, meter, findings)
+            if plan.layout == "parquet"
+            else _images(source, plan, meter, limits)
+        )
         done = 0
         for item, outcome in _checked(items, staging, limits, workers):
             if isinstance(outcome, _Checked):
@@ -77,9 +84,10 @@ def ingest(
                 meter.check_cancelled()
                 progress(done, total)
         meter.check_cancelled()
-        plan = surveyed.plan
         origin = Origin(source.format, plan.layout, plan.unlabelled, plan.problems, surveyed.other_files, plan.notes)
         manifest, report = findings.conclude(origin)
+        if len(manifest.classes) > limits.max_classes:
+            raise TooManyClasses(f"It has {len(manifest.classes):,} classes; the limit is {limits.max_classes:,}")
         staging.publish({row.content_hash.hex() for row in manifest.rows()})
         progress(done, total)
     return IngestResult(manifest, report)
@@ -92,6 +100,15 @@ def _images(source: Source, plan: Plan, meter: Meter, limits: Limits, /) -> Iter
             yield _Item(path, plan.places[path], member.read(max_bytes=limits.max_image_bytes))
         except (MemberDamagedError, MemberTooLargeError) as error:
             yield _Item(path, plan.places[path], b"", str(error))
+
+
+def _shard_rows(source: Source, plan: Plan, scratch: Path, meter: Meter, findings: Findings, /) -> Iterator[_Item]:
+    for member in source.stream(frozenset(plan.shards).__contains__, meter):
+        for row in shard_images(member, scratch, meter):
+            if row.label is None:
+                findings.unlabelled(row.name)
+            else:
+                yield _Item(row.name, (Place(row.label, row.split),), row.data, row.problem)
 
 
 def _checked(

@@ -1,5 +1,6 @@
 """Where each image's label and split stand: in its folders, in a CSV beside it, or in the row of a Parquet file."""
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +9,9 @@ from service.datasets.errors import AmbiguousLayout, NoLabels
 from service.datasets.names import Split, split_named
 
 Layout = Literal["folders", "csv", "parquet"]
+
+MAX_LABEL_CHARACTERS = 200
+_BAD = frozenset({"Cc", "Cs"})  # control characters and lone surrogates
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,15 @@ class Plan:
     problems: tuple[Problem, ...] = ()
     unlabelled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    shards: tuple[str, ...] = ()  # Parquet files, whose rows say the rest
+
+
+def clean_label(raw: str, /) -> str | None:
+    """A class name as it is stored: NFC, trimmed; None where it is empty, too long or unprintable."""
+    label = unicodedata.normalize("NFC", raw.strip())
+    if not label or len(label) > MAX_LABEL_CHARACTERS or any(unicodedata.category(c) in _BAD for c in label):
+        return None
+    return label
 
 
 def folder_plan(paths: Iterable[str], /) -> Plan:
@@ -57,7 +70,9 @@ def folder_plan(paths: Iterable[str], /) -> Plan:
             f"Beside the folder of a split, '{min(named & with_subfolders)}', stands another, '{min(tops - named)}'"
         )
     seconds = {parts[1] for parts in inner.values() if len(parts) > 2}
-    if seconds and all(split_named(second) for second in seconds) and all(len(p) != 2 for p in inner.values()):
+    if seconds and all(split_named(second) for second in seconds):
+        if direct := next((parts[0] for parts in inner.values() if len(parts) == 2), None):
+            raise AmbiguousLayout(f"Classes hold folders of splits, and '{direct}' holds images directly")
         return _plan(inner, split_at=1, class_at=0)
     return _plan(inner, split_at=None, class_at=0)
 
@@ -68,9 +83,10 @@ def _enclosing_depth(paths: Iterable[list[str]], /) -> int:
     depth = 0
     while inside:
         first = inside[0][depth]
-        # At least a class folder and a file must remain below what is taken off.
-        if split_named(first) or any(len(parts) < depth + 3 or parts[depth] != first for parts in inside):
+        deeper = [parts for parts in inside if len(parts) > depth + 2]
+        if split_named(first) or not deeper or any(parts[depth] != first for parts in inside):
             break
+        inside = deeper
         depth += 1
     return depth
 
@@ -85,7 +101,10 @@ def _plan(inner: dict[str, list[str]], /, *, split_at: int | None, class_at: int
         if len(parts) <= needed or split is None:
             unlabelled.append(path)
             continue
-        label = parts[class_at].strip()
+        label = clean_label(parts[class_at])
+        if label is None:
+            unlabelled.append(path)
+            continue
         places[path] = shared.setdefault((label, split), (Place(label, split),))
     if not places:
         raise NoLabels("No image lies in a folder that names its class")

@@ -20,7 +20,8 @@ class Limits:
     ratio_floor_bytes: int = 64 * 2**20  # a few flat-coloured BMP files compress a thousandfold and harm nobody
     max_image_bytes: int = 256 * 2**20
     max_image_pixels: int = 120_000_000
-    max_manifest_bytes: int = 512 * 2**20
+    max_classes: int = 100_000
+    max_manifest_bytes: int = 256 * 2**20
     max_inspect_bytes: int = 4 * 2**30  # a compressed tar is inflated to be walked; past this the worker does the rest
     max_in_flight_bytes: int = 512 * 2**20
 
