@@ -96,6 +96,19 @@ def aligned_ids(labels: Tensor, test_labels: Tensor, n: int, n_test: int, /) -> 
     return joint[:n], joint[n:]
 
 
+def paired_targets(truth: Targets, labels: Tensor, test_labels: Tensor, n: int, m: int, /) -> tuple[Targets, Tensor]:
+    """Return the training targets and the test values with class ids that mean the same in both."""
+    if truth.task == "classification":
+        if test_labels.is_floating_point() or test_labels.ndim != 1:
+            raise InvalidInput("test_labels must be integers [M], as labels are")
+        train_ids, test_ids = aligned_ids(labels, test_labels, n, m)
+        return Targets(truth.task, train_ids, int(max(train_ids.max(), test_ids.max())) + 1), test_ids
+    test = targets(test_labels, m, name="test_labels")
+    if test.task != truth.task or test.n_outputs != truth.n_outputs:
+        raise InvalidInput("test_labels must have the dtype and columns of labels")
+    return truth, test.values
+
+
 def one_per_row(values: Tensor, n: int, /, *, name: str) -> Tensor:
     """Return ids `[N]` (blocks, say) re-indexed from 0."""
     if not isinstance(values, Tensor) or values.shape != (n,) or values.is_floating_point():

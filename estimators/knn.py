@@ -5,9 +5,9 @@ from torch import Tensor
 
 from estimators._rows import (
     Targets,
-    aligned_ids,
     class_counts,
     feature_rows,
+    paired_targets,
     row_digests,
     targets,
 )
@@ -203,19 +203,6 @@ def _replicates(
     whole = row_credits(truth.task, predictions, values, variance)
     drawn, factor = without_interactions(replicates, whole, deleted, query_block)
     return drawn, factor, exact
-
-
-def paired_targets(truth: Targets, labels: Tensor, test_labels: Tensor, n: int, m: int, /) -> tuple[Targets, Tensor]:
-    """Return the training targets and the test values with class ids that mean the same in both."""
-    if truth.task == "classification":
-        if test_labels.is_floating_point() or test_labels.ndim != 1:
-            raise InvalidInput("test_labels must be integers [M], as labels are")
-        train_ids, test_ids = aligned_ids(labels, test_labels, n, m)
-        return Targets(truth.task, train_ids, int(max(train_ids.max(), test_ids.max())) + 1), test_ids
-    test = targets(test_labels, m, name="test_labels")
-    if test.task != truth.task or test.n_outputs != truth.n_outputs:
-        raise InvalidInput("test_labels must have the dtype and columns of labels")
-    return truth, test.values
 
 
 def _singletons(truth: Targets) -> int:
