@@ -36,7 +36,7 @@ FORBIDDEN_ARCH_KWARGS = frozenset(
         "checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "features_only", "feature_cfg",
         "out_indices", "kwargs_filter", "feature_filter", "load_weights", "weights_only", "require_pretrained",
         "model_name", "model_cls", "device", "dtype", "precision", "jit", "output_dict", "model_kwargs", "text_cfg",
-        "in_chans",
+        "vision_cfg", "in_chans",
     }
 )  # fmt: skip
 
