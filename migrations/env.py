@@ -7,8 +7,8 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import text
 
 from service.core.db import Database, UtcDateTime
-from service.schema import all_tables
 from service.core.settings import Settings
+from service.schema import all_tables
 
 
 def render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:

@@ -32,7 +32,9 @@ class Cursor:
         try:
             made_for, key, ident = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         except (ValueError, binascii.Error) as error:
-            raise InvalidRequest("The cursor is not one that this service gave out; start from the first page.") from error
+            raise InvalidRequest(
+                "The cursor is not one that this service gave out; start from the first page."
+            ) from error
         if made_for != sort or not isinstance(ident, str) or isinstance(key, (list, dict)):
             raise InvalidRequest("The cursor belongs to another sort order; start from the first page.")
         return cls(key, ident)

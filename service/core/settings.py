@@ -19,12 +19,15 @@ class DatabaseSettings(_Group):
 
 
 class UploadSettings(_Group):
+    """Caps on what is taken in: see `service.datasets.limits` for what each bounds."""
+
     max_upload_bytes: PositiveInt = 20 * 2**30
     max_entries: PositiveInt = 2_000_000
     max_unpacked_bytes: PositiveInt = 100 * 2**30
     max_ratio: PositiveFloat = 200.0
+    ratio_floor_bytes: PositiveInt = 64 * 2**20
     max_image_bytes: PositiveInt = 256 * 2**20
-    max_image_pixels: PositiveInt = 120_000_000
+    max_image_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = 120_000_000
 
 
 class ServerSettings(_Group):

@@ -69,7 +69,9 @@ class FileSource:
         self.format = kind
         self.size = path.stat().st_size
         self._path = path
-        self._entry = Entry(checked_path(readable_name(path.name)), self.size)
+        # An upload may be kept under any name, without a suffix or hidden.
+        stem = readable_name(path.name).lstrip(".").removesuffix(f".{kind}")
+        self._entry = Entry(checked_path(f"{stem or kind}.{kind}"), self.size)
 
     def __enter__(self) -> Self:
         return self

@@ -71,9 +71,7 @@ def delete_segments(session: Session, ids: Iterable[str], /) -> None:
 
 def record_extractor(session: Session, project_id: str, extractor_id: str, /, *, identity: Mapping[str, Any]) -> None:
     if session.get(ExtractorRow, (project_id, extractor_id)) is None:
-        session.add(
-            ExtractorRow(project_id=project_id, id=extractor_id, identity=dict(identity), created_at=utc_now())
-        )
+        session.add(ExtractorRow(project_id=project_id, id=extractor_id, identity=dict(identity), created_at=utc_now()))
         session.flush()
 
 

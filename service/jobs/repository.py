@@ -9,7 +9,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from service.core.clock import db_epoch, utc_now
-from service.core.errors import LeaseLost
+from service.core.errors import LeaseLost, NotFound
 from service.core.ids import new_id
 from service.jobs.model import Priority, Task, TaskKind, TaskState
 from service.jobs.tables import TaskRow, WorkerRow
@@ -94,6 +94,10 @@ def renew(session: Session, task: Task, /, *, lease_seconds: float, progress: Ma
     return _update_held(session, task, values) == 1
 
 
+def record_progress(session: Session, task_id: str, progress: Mapping[str, Any], /) -> None:
+    session.execute(update(TaskRow).where(TaskRow.id == task_id).values(progress=dict(progress)))
+
+
 def hold(session: Session, task: Task, /) -> None:
     """Asserts, inside the transaction that writes a result, that the claim still holds.
 
@@ -106,9 +110,7 @@ def hold(session: Session, task: Task, /) -> None:
         raise LeaseLost(f"Task {task.id} is no longer held by this worker.")
 
 
-def finish(
-    session: Session, task: Task, /, *, state: TaskState, error: Mapping[str, Any] | None = None
-) -> None:
+def finish(session: Session, task: Task, /, *, state: TaskState, error: Mapping[str, Any] | None = None) -> None:
     values = {
         "state": state,
         "error": dict(error) if error else None,
@@ -156,11 +158,20 @@ def count_open(session: Session, subject_id: str, /, *, besides: str | None = No
     return session.execute(query).scalar_one()
 
 
-def has_open_kind(session: Session, project_id: str, kind: TaskKind, /) -> bool:
+def enqueue_collection(session: Session, project_id: str, /, *, purge: bool = False) -> None:
+    """Asks a worker to remove the files that no row needs: those past the grace period, with `purge` all."""
     query = select(TaskRow.id).where(
-        TaskRow.project_id == project_id, TaskRow.kind == kind, TaskRow.state == TaskState.QUEUED
+        TaskRow.project_id == project_id, TaskRow.kind == TaskKind.COLLECT, TaskRow.state == TaskState.QUEUED
     )
-    return session.execute(query.limit(1)).first() is not None
+    if purge or session.execute(query.limit(1)).first() is None:
+        enqueue(
+            session,
+            project_id=project_id,
+            kind=TaskKind.COLLECT,
+            subject_id=project_id,
+            payload={"purge": purge},
+            priority=Priority.CONTROL if purge else Priority.BATCH,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +182,13 @@ class TaskView:
     payload: Mapping[str, Any]
     progress: Mapping[str, Any]
     error: Mapping[str, Any] | None
+
+
+def get_task(session: Session, project_id: str, task_id: str, /, *, kind: TaskKind) -> TaskView:
+    row = session.get(TaskRow, task_id)
+    if row is None or row.project_id != project_id or row.kind != kind:
+        raise NotFound("task", task_id)
+    return TaskView(row.id, kind, TaskState(row.state), row.payload, row.progress, row.error)
 
 
 def tasks_of(session: Session, subject_id: str, /) -> list[TaskView]:

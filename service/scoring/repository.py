@@ -51,7 +51,8 @@ def record(
 ) -> None:
     """Keeps what is new; a score that is already there stays."""
     known = {
-        (s.estimator, s.version, s.params_id) for s in scores_for(session, project_id, [evidence_id]).get(evidence_id, [])
+        (s.estimator, s.version, s.params_id)
+        for s in scores_for(session, project_id, [evidence_id]).get(evidence_id, [])
     }
     for score in scores:
         if (score.estimator, score.version, score.params_id) in known:
@@ -78,9 +79,7 @@ def record(
 
 
 def delete_for_fingerprint(session: Session, project_id: str, fingerprint: str, /) -> None:
-    session.execute(
-        delete(ScoreRow).where(ScoreRow.project_id == project_id, ScoreRow.fingerprint == fingerprint)
-    )
+    session.execute(delete(ScoreRow).where(ScoreRow.project_id == project_id, ScoreRow.fingerprint == fingerprint))
 
 
 def _stored(row: ScoreRow) -> StoredScore:

@@ -1,0 +1,48 @@
+"""The HTTP application. It never imports torch: what needs it is work for a worker."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from service.api.deps import App
+from service.api.problems import PROBLEM_RESPONSES, install_problem_handlers
+from service.api.v1 import datasets, estimators, health, models, rankings
+from service.core.db import Database
+from service.core.logging import configure_logging
+from service.core.migrate import ensure_schema
+from service.core.settings import Settings
+from service.schema import all_tables
+from service.web import routes as web
+from service.web.paths import STATIC
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application on the given settings, or on those of the environment."""
+    settings = settings or Settings()
+    configure_logging(level=settings.log_level, fmt=settings.log_format)
+    all_tables()
+    database = Database.from_settings(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        ensure_schema(database)
+        yield
+        database.dispose()
+
+    app = FastAPI(
+        title="zooscout",
+        summary="Which pretrained vision model to fine-tune on your data",
+        version="0.1.0",
+        lifespan=lifespan,
+        responses=PROBLEM_RESPONSES,
+    )
+    app.state.zooscout = App(settings=settings, database=database)
+    install_problem_handlers(app)
+    for module in (models, datasets, rankings, estimators):
+        app.include_router(module.router, prefix="/v1")
+    app.include_router(health.router)
+    app.include_router(web.router, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app

@@ -1,0 +1,28 @@
+"""What endpoints are handed."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from service.core.db import Database
+from service.core.settings import Settings
+from service.keys.tables import DEFAULT_PROJECT
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    settings: Settings
+    database: Database
+
+
+def _app(request: Request) -> App:
+    return cast(App, request.app.state.zooscout)
+
+
+def _project(_request: Request) -> str:
+    return DEFAULT_PROJECT
+
+
+AppDep = Annotated[App, Depends(_app)]
+ProjectDep = Annotated[str, Depends(_project)]

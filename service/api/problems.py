@@ -1,0 +1,142 @@
+"""One table from domain errors to RFC 9457 problems."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from service.core import errors as core
+from service.datasets import errors as datasets
+from service.embeddings import errors as embeddings
+from service.models import errors as models
+from service.rankings import errors as rankings
+
+log = structlog.get_logger(__name__)
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str = Field(examples=["/problems/not-found"])
+    title: str = Field(examples=["Not found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no dataset 'ds_01k0'."])
+    instance: str | None = None
+    errors: list[dict[str, Any]] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    slug: str
+    title: str
+    status: int
+
+
+KINDS: dict[type[core.ServiceError], Kind] = {
+    core.NotFound: Kind("not-found", "Not found", 404),
+    core.Conflict: Kind("conflict", "Conflict with what is stored", 409),
+    core.InvalidRequest: Kind("invalid-request", "The request cannot be carried out", 422),
+    core.LeaseLost: Kind("lease-lost", "The work was taken over", 409),
+    core.Cancelled: Kind("cancelled", "The work was cancelled", 409),
+    core.SchemaOutdated: Kind("schema-outdated", "The database needs a migration", 503),
+    embeddings.EmbeddingsMissing: Kind("embeddings-missing", "Embeddings are missing", 409),
+    embeddings.SegmentDamaged: Kind("segment-damaged", "A stored segment is damaged", 500),
+    models.ModelExists: Kind("model-exists", "The model is already registered", 409),
+    models.ModelInUse: Kind("model-in-use", "The model is in use", 409),
+    models.BadModelCard: Kind("bad-model-card", "The model's description does not hold together", 422),
+    rankings.DatasetRefusedForRanking: Kind("dataset-was-refused", "The dataset was refused", 409),
+    rankings.UnknownEstimator: Kind("unknown-estimator", "The estimator cannot be used", 422),
+}
+
+_TOO_LARGE = (datasets.TooLarge, datasets.TooManyEntries, datasets.CompressionBomb, datasets.ImageBomb)
+
+
+def kind_of(error: core.ServiceError, /) -> Kind:
+    if isinstance(error, datasets.DatasetRefused):
+        if isinstance(error, datasets.UnknownFormat):
+            status = 415
+        else:
+            status = 413 if isinstance(error, _TOO_LARGE) else 422
+        return Kind(error.slug, f"The dataset was refused: {error.slug.replace('-', ' ')}", status)
+    return KINDS[type(error)]
+
+
+def problem_of(error: core.ServiceError, /, *, instance: str | None = None) -> Problem:
+    kind = kind_of(error)
+    return Problem(
+        type=f"/problems/{kind.slug}", title=kind.title, status=kind.status, detail=str(error), instance=instance
+    )
+
+
+def respond(problem: Problem, /, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(
+        problem.model_dump(mode="json"),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
+        headers=dict(headers) if headers else None,
+    )
+
+
+def _errors(details: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{"at": "/".join(str(part) for part in d["loc"]), "detail": d["msg"]} for d in details]
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    @app.exception_handler(core.ServiceError)
+    def on_service_error(request: Request, error: core.ServiceError) -> JSONResponse:
+        return respond(problem_of(error, instance=request.url.path))
+
+    @app.exception_handler(RequestValidationError)
+    def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = _errors(error.errors())
+        detail = "; ".join(f"{e['at']}: {e['detail']}" for e in found[:3])
+        return respond(
+            Problem(
+                type="/problems/invalid-request",
+                title="The request is not what this endpoint takes",
+                status=422,
+                detail=detail,
+                instance=request.url.path,
+                errors=found,
+            )
+        )
+
+    @app.exception_handler(HTTPException)
+    def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        title = {404: "Not found", 405: "Method not allowed"}.get(error.status_code, "The request was refused")
+        problem = Problem(
+            type=f"/problems/http-{error.status_code}",
+            title=title,
+            status=error.status_code,
+            detail=str(error.detail),
+            instance=request.url.path,
+        )
+        return respond(problem, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    def on_bug(request: Request, error: Exception) -> JSONResponse:
+        reference = uuid.uuid4().hex[:12]
+        log.error("request.failed", path=request.url.path, reference=reference, exc_info=error)
+        return respond(
+            Problem(
+                type="/problems/internal",
+                title="The service failed",
+                status=500,
+                detail=f"The service made a mistake; its log has the cause under {reference}.",
+                instance=request.url.path,
+            )
+        )
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": "What is wrong and what to do (RFC 9457)"},
+    "5XX": {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": "The service failed; a reference to its log"},
+}

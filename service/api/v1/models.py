@@ -1,0 +1,123 @@
+"""The catalog of pretrained models."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from service.api.deps import AppDep, ProjectDep
+from service.core.errors import InvalidRequest
+from service.core.pagination import MAX_LIMIT
+from service.jobs import repository as jobs
+from service.jobs.model import TaskKind
+from service.models import service as catalog
+from service.models.schemas import (
+    ImportAccepted,
+    ImportRequest,
+    ModelCreate,
+    ModelFilter,
+    ModelPage,
+    ModelView,
+    SortKey,
+)
+from service.rankings import service as rankings
+
+router = APIRouter(tags=["models"])
+
+
+def filter_from_query(
+    name: Annotated[str | None, Query(description="glob over names", max_length=300)] = None,
+    text: Annotated[str | None, Query(description="words the card must contain", max_length=300)] = None,
+    library: Annotated[str | None, Query(pattern="^(timm|open_clip)$")] = None,
+    family: Annotated[str | None, Query(max_length=100)] = None,
+    licence: Annotated[str | None, Query(max_length=200)] = None,
+    pretrained_on: Annotated[str | None, Query(max_length=300)] = None,
+    min_params: Annotated[int | None, Query(ge=0, lt=2**62)] = None,
+    max_params: Annotated[int | None, Query(ge=0, lt=2**62)] = None,
+    input_size: Annotated[int | None, Query(ge=1, le=8192)] = None,
+    max_input_size: Annotated[int | None, Query(ge=1, le=8192)] = None,
+    state: Annotated[str | None, Query(pattern="^(unresolved|ready|failed)$")] = None,
+    tag: Annotated[list[str] | None, Query(description="key=value, repeatable")] = None,
+) -> ModelFilter:
+    pairs = dict(_pair(text) for text in tag or [])
+    return ModelFilter.model_validate(
+        {
+            "name": name,
+            "text": text,
+            "library": library,
+            "family": family,
+            "licence": licence,
+            "pretrained_on": pretrained_on,
+            "min_params": min_params,
+            "max_params": max_params,
+            "input_size": input_size,
+            "max_input_size": max_input_size,
+            "state": state,
+            "tags": pairs,
+        }
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sep, value = text.partition("=")
+    if not sep or not key:
+        raise InvalidRequest(f"A tag is written key=value, not '{text}'.")
+    return key, value
+
+
+@router.get("/models", summary="List models")
+def list_models(
+    app: AppDep,
+    project: ProjectDep,
+    wanted: Annotated[ModelFilter, Depends(filter_from_query)],
+    sort: SortKey = "name",
+    descending: bool = False,  # noqa: FBT002
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
+    cursor: Annotated[str | None, Query(max_length=2000)] = None,
+) -> ModelPage:
+    with app.database.read() as session:
+        return catalog.list_models(
+            session, project, wanted, sort=sort, descending=descending, limit=limit, cursor=cursor
+        )
+
+
+@router.post("/models", status_code=201, summary="Register a model of your own")
+def add_model(app: AppDep, project: ProjectDep, body: ModelCreate, response: Response) -> ModelView:
+    """The model is `unresolved` until a worker has fetched its weights and proved that they fit."""
+    with app.database.write() as session:
+        view = catalog.register(session, project, body)
+    response.headers["Location"] = f"/v1/models/{view.id}"
+    return view
+
+
+@router.post("/models/import", status_code=202, summary="Import cards from an installed registry")
+def import_models(app: AppDep, project: ProjectDep, body: ImportRequest, response: Response) -> ImportAccepted:
+    with app.database.write() as session:
+        task_id = jobs.enqueue(
+            session, project_id=project, kind=TaskKind.IMPORT, subject_id=project, payload=body.model_dump()
+        )
+    response.headers["Location"] = f"/v1/models/import/{task_id}"
+    return ImportAccepted(task_id=task_id, state="queued", result={}, error=None)
+
+
+@router.get("/models/import/{task_id}", summary="How an import went")
+def show_import(app: AppDep, project: ProjectDep, task_id: str) -> ImportAccepted:
+    with app.database.read() as session:
+        task = jobs.get_task(session, project, task_id, kind=TaskKind.IMPORT)
+    return ImportAccepted(task_id=task.id, state=task.state, result=dict(task.progress), error=_json(task.error))
+
+
+def _json(error: object) -> dict[str, object] | None:
+    return dict(error) if isinstance(error, dict) else None
+
+
+@router.get("/models/{model}", summary="Show a model, by id or name")
+def show_model(app: AppDep, project: ProjectDep, model: str) -> ModelView:
+    with app.database.read() as session:
+        return catalog.show(session, project, model)
+
+
+@router.delete("/models/{model}", status_code=204, summary="Remove a model")
+def remove_model(app: AppDep, project: ProjectDep, model: str) -> None:
+    with app.database.write() as session:
+        rankings.remove_model(session, project, model)
+        jobs.enqueue_collection(session, project)

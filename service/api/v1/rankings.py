@@ -1,0 +1,48 @@
+"""Rankings."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from service.api.deps import AppDep, ProjectDep
+from service.core.pagination import MAX_LIMIT
+from service.jobs import repository as jobs
+from service.rankings import service as rankings
+from service.rankings.schemas import RankingCreate, RankingPage, RankingView
+
+router = APIRouter(tags=["rankings"])
+
+
+@router.post("/rankings", status_code=202, summary="Rank models on a dataset")
+def create_ranking(app: AppDep, project: ProjectDep, body: RankingCreate, response: Response) -> RankingView:
+    """Accepted at once; follow it at the address in Location."""
+    with app.database.write() as session:
+        row = rankings.create(session, project, body)
+        view = rankings.show(session, project, row.id)
+    response.headers["Location"] = f"/v1/rankings/{row.id}"
+    return view
+
+
+@router.get("/rankings", summary="List rankings, newest first")
+def list_rankings(
+    app: AppDep,
+    project: ProjectDep,
+    dataset: Annotated[str | None, Query(max_length=100, description="id of a dataset")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+    cursor: Annotated[str | None, Query(max_length=2000)] = None,
+) -> RankingPage:
+    with app.database.read() as session:
+        return rankings.list_rankings(session, project, limit=limit, cursor=cursor, dataset_id=dataset)
+
+
+@router.get("/rankings/{ranking}", summary="State, progress and entries of a ranking")
+def show_ranking(app: AppDep, project: ProjectDep, ranking: str) -> RankingView:
+    with app.database.read() as session:
+        return rankings.show(session, project, ranking)
+
+
+@router.delete("/rankings/{ranking}", status_code=204, summary="Remove a ranking; stop it if it runs")
+def remove_ranking(app: AppDep, project: ProjectDep, ranking: str) -> None:
+    with app.database.write() as session:
+        rankings.remove(session, project, ranking)
+        jobs.enqueue_collection(session, project)

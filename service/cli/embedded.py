@@ -1,0 +1,66 @@
+"""The service without a server: the same database, files and tasks, worked on by this process."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from service.core.db import Database
+from service.core.logging import configure_logging
+from service.core.migrate import ensure_schema
+from service.core.settings import Settings
+from service.keys.tables import DEFAULT_PROJECT
+from service.schema import all_tables
+from service.worker.context import WorkerContext
+from service.worker.loop import run
+
+PROJECT = DEFAULT_PROJECT
+
+
+@contextmanager
+def embedded(*, quiet: bool = True) -> Iterator[WorkerContext]:
+    settings = Settings()
+    configure_logging(level="error" if quiet else settings.log_level, fmt=settings.log_format)
+    all_tables()
+    database = Database.from_settings(settings)
+    try:
+        ensure_schema(database)
+        yield WorkerContext.from_settings(settings, database)
+    finally:
+        database.dispose()
+
+
+def work_until(
+    context: WorkerContext, subjects: Sequence[str], ended: Callable[[], bool], watch: Callable[[], None], /
+) -> None:
+    """Works on the subjects' tasks in a thread, calling `watch` meanwhile, until `ended()`.
+
+    On Ctrl-C the task at hand is put back, so that the next run (or a worker) goes on from what is stored.
+    """
+    stop = threading.Event()
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run(context, stop, subjects=subjects, finished=ended)
+        except BaseException as error:
+            failure.append(error)
+
+    def on_terminate(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, on_terminate)
+    thread = threading.Thread(target=work, name="work")
+    thread.start()
+    try:
+        while thread.is_alive():
+            watch()
+            thread.join(timeout=0.1)
+        watch()
+    finally:
+        stop.set()
+        thread.join()
+        signal.signal(signal.SIGTERM, before)
+    if failure:
+        raise failure[0]

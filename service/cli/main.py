@@ -1,0 +1,41 @@
+"""The `zooscout` command."""
+
+import sys
+
+import typer
+from pydantic import ValidationError
+
+from service.cli import datasets, db, estimators, models, rank, rankings, serve, store
+from service.cli.output import fail
+from service.core.errors import ServiceError
+
+app = typer.Typer(
+    name="zooscout",
+    help="Which pretrained vision model to fine-tune on your data: ranked by how well its features transfer, "
+    "with honest uncertainty, without fine-tuning anything.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    epilog="Start with: `zooscout models import timm`, then `zooscout rank PATH --models 'resnet*'`.",
+)
+app.command("rank")(rank.rank)
+app.command("serve")(serve.serve)
+app.command("worker")(serve.worker)
+app.command("demo")(serve.demo)
+app.add_typer(models.app, name="models")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(rankings.app, name="rankings")
+app.add_typer(store.app, name="store")
+app.add_typer(db.app, name="db")
+app.command("estimators")(estimators.list_estimators)
+
+
+def run() -> None:
+    """Entry point: what a user did wrong is one line and exit status 1, never a traceback."""
+    try:
+        app()
+    except (ServiceError, ValidationError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted. What was computed is kept; run the same command again to go on.\n")
+        sys.exit(130)

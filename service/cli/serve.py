@@ -1,0 +1,111 @@
+"""`zooscout serve`, `zooscout worker`, `zooscout demo`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from service.cli.output import err, fail
+from service.core.settings import ServerSettings, Settings
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+STOP_SECONDS = 20.0
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to bind to; ZOOSCOUT_SERVER__HOST")] = None,
+    port: Annotated[int | None, typer.Option(help="0 takes a free one; ZOOSCOUT_SERVER__PORT")] = None,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="run a worker beside the API")] = True,
+) -> None:
+    """Run the API, the web pages and one worker process."""
+    import uvicorn
+
+    settings = Settings()
+    chosen = ServerSettings(
+        host=settings.server.host if host is None else host, port=settings.server.port if port is None else port
+    )
+    if chosen.host not in LOOPBACK:
+        fail(
+            f"There are no API keys yet, so the service binds to 127.0.0.1 only, not to {chosen.host}: "
+            "put a proxy that authenticates in front of it."
+        )
+    listener = _listen(chosen.host, chosen.port)
+    bound = listener.getsockname()[1]
+    err.print(f"zooscout is at http://{chosen.host}:{bound}  (data in {settings.data_dir}; Ctrl-C stops it)")
+    from service.api.app import create_app
+
+    application = create_app(settings)
+    _prepare(settings)
+    child = _start_worker() if worker else None
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
+    try:
+        server.run(sockets=[listener])
+    finally:
+        if child is not None:
+            _stop(child)
+
+
+def _prepare(settings: Settings) -> None:
+    from service.core.db import Database
+    from service.core.migrate import ensure_schema
+
+    database = Database.from_settings(settings)
+    ensure_schema(database)
+    database.dispose()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        fail(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (0 takes a free one).")
+    return listener
+
+
+def _start_worker() -> subprocess.Popen[bytes]:
+    # A session of its own: Ctrl-C reaches the API alone, which then stops the worker in order.
+    return subprocess.Popen([sys.executable, "-m", "service.worker"], start_new_session=True)
+
+
+def _stop(child: "subprocess.Popen[bytes]") -> None:
+    child.terminate()
+    try:
+        child.wait(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def worker(
+    device: Annotated[str | None, typer.Option(help="auto (every GPU, else the CPU), cpu, cuda or cuda:N")] = None,
+) -> None:
+    """Run a worker on this machine against the same database and data directory as the service."""
+    from service.worker.main import main
+
+    settings = Settings()
+    if device is not None:
+        settings = settings.model_copy(update={"worker": settings.worker.model_copy(update={"device": device})})
+    main(settings)
+
+
+def demo(
+    keep: Annotated[Path | None, typer.Option("--data-dir", help="where the demo keeps its data")] = None,
+) -> None:
+    """Rank four real ImageNet models on 600 real chest X-rays, over HTTP, as any client would."""
+    from service.cli.demo import run_demo
+
+    def on_terminate(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    run_demo(keep or Path(os.environ.get("ZOOSCOUT_DEMO_DIR", ".cache/demo")))

@@ -1,0 +1,52 @@
+"""From stored embeddings and labels to stored scores."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from estimators.catalog import SPECS, Need
+from estimators.evidence import Evidence
+from estimators.panel import Evaluation, evaluate
+from service.embeddings.protocol import EmbeddingStore, Kind, StoreKey
+from service.scoring.evidence import params_id
+from service.scoring.repository import StoredScore
+
+
+def score_model(
+    estimators: Sequence[str],
+    hashes: Sequence[bytes],
+    labels: npt.NDArray[np.int64],
+    /,
+    *,
+    project_id: str,
+    extractor_id: str,
+    has_source_probs: bool,
+    store: EmbeddingStore,
+) -> list[StoredScore]:
+    """Every named estimator on one model's embeddings of `hashes` (in content-hash order, so that blocks pair up)."""
+    features = torch.from_numpy(store.get(StoreKey(project_id, extractor_id), hashes))
+    wants_probs = has_source_probs and any(Need.SOURCE_PROBS in SPECS[name].needs for name in estimators)
+    probs = (
+        torch.from_numpy(store.get(StoreKey(project_id, extractor_id, Kind.SOURCE_PROBS), hashes))
+        if wants_probs
+        else None
+    )
+    evidence = Evidence(labels=torch.from_numpy(labels), features=features, source_probs=probs)
+    return [stored_score(name, evaluation) for name, evaluation in evaluate(evidence, estimators).items()]
+
+
+def stored_score(name: str, evaluation: Evaluation, /) -> StoredScore:
+    score = evaluation.score
+    return StoredScore(
+        estimator=name,
+        version=SPECS[name].version,
+        params_id=params_id({}),
+        value=None if score is None else score.value,
+        stderr=None if score is None else score.stderr,
+        degenerate=None if score is not None else (evaluation.degenerate or evaluation.missing),
+        seconds=evaluation.seconds,
+        diagnostics={} if score is None else dict(score.diagnostics),
+        replicates=() if score is None else score.replicates,
+    )

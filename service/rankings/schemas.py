@@ -1,0 +1,101 @@
+"""What a ranking takes and gives. `zooscout rank --json` and `GET /v1/rankings/{id}` share this shape."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.models.schemas import ModelFilter
+
+RankingState = Literal["queued", "running", "done", "failed", "cancelled"]
+EntryState = Literal["waiting", "running", "done", "failed"]
+
+
+class RankingCreate(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"dataset": "ds_01k0", "models": {"name": "resnet*", "max_params": 30000000}},
+                {"dataset": "ds_01k0", "models": ["resnet18.a1_in1k"], "estimators": ["logme", "knn"]},
+            ]
+        },
+    )
+
+    dataset: str = Field(description="id or name of a dataset")
+    models: list[str] | ModelFilter = Field(description="ids or names, or a filter over the catalog")
+    estimators: list[str] | None = Field(default=None, description="the default panel if unset")
+    ordered_by: str | None = Field(default=None, description="the estimator that orders the entries")
+
+
+class ScoreView(BaseModel):
+    value: float | None
+    stderr: float | None
+    diagnostics: dict[str, Any]
+    degenerate: str | None = Field(default=None, description="the reason, where there is no value")
+    seconds: float
+
+
+class EntryView(BaseModel):
+    rank: int | None = Field(description="place by `ordered_by`; null where there is no score")
+    tied_with: list[str] = Field(
+        description="models whose difference from this one lies within the error of it (paired jackknife, 90 %)"
+    )
+    model: str
+    model_id: str
+    state: EntryState
+    scores: dict[str, ScoreView]
+    params: int | None
+    feature_dim: int | None
+    images_per_second: float | None
+    error: str | None
+
+
+class DatasetBrief(BaseModel):
+    id: str
+    name: str
+    fingerprint: str | None
+    n_images: int | None
+    n_classes: int | None
+
+
+class Progress(BaseModel):
+    models_done: int
+    models_total: int
+    images_embedded: int
+    images_to_embed: int
+    images_per_second: float | None
+    seconds_left: float | None
+    stage: str
+
+
+class RankingView(BaseModel):
+    id: str
+    state: RankingState
+    dataset: DatasetBrief
+    split: str | None = Field(
+        description="which images were scored: a ranking uses the training split where there is one"
+    )
+    estimators: list[str]
+    ordered_by: str
+    progress: Progress
+    entries: list[EntryView]
+    error: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class RankingBrief(BaseModel):
+    id: str
+    state: RankingState
+    dataset: DatasetBrief
+    ordered_by: str
+    n_models: int
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class RankingPage(BaseModel):
+    items: list[RankingBrief]
+    next_cursor: str | None

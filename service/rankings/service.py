@@ -1,0 +1,265 @@
+"""What can be done with rankings, one transaction each."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy.orm import Session
+
+from estimators.catalog import SPECS, Need
+from estimators.score import Score
+from service.core.clock import utc_now
+from service.core.errors import Conflict
+from service.core.pagination import MAX_LIMIT
+from service.datasets import repository as datasets
+from service.datasets.tables import DatasetRow
+from service.embeddings import repository as embeddings
+from service.jobs import repository as jobs
+from service.jobs.model import Priority, TaskKind, TaskState
+from service.models import repository as models
+from service.models import service as catalog
+from service.rankings import repository
+from service.rankings.errors import DatasetRefusedForRanking, UnknownEstimator
+from service.rankings.ordering import order
+from service.rankings.schemas import (
+    DatasetBrief,
+    EntryView,
+    Progress,
+    RankingBrief,
+    RankingCreate,
+    RankingPage,
+    RankingView,
+    ScoreView,
+)
+from service.rankings.tables import EntryRow, RankingRow
+from service.scoring import repository as scoring
+from service.scoring.evidence import params_id
+from service.scoring.repository import StoredScore
+
+DEFAULT_PANEL = ("logme", "knn", "h_score")
+GATHERED = frozenset({Need.MOMENTS, Need.FEATURES, Need.SOURCE_PROBS})
+DEFAULT_PARAMS_ID = params_id({})
+
+
+def chosen_estimators(names: Sequence[str] | None, ordered_by: str | None, /) -> tuple[list[str], str]:
+    """The estimators that a ranking computes and the one that orders it.
+
+    Raises:
+        UnknownEstimator: A name is unknown, or needs evidence that a ranking does not gather.
+    """
+    wanted = list(dict.fromkeys(names or DEFAULT_PANEL))
+    for name in [*wanted, *([ordered_by] if ordered_by else [])]:
+        spec = SPECS.get(name)
+        if spec is None:
+            raise UnknownEstimator(f"There is no estimator '{name}'; the known ones are {', '.join(sorted(SPECS))}.")
+        if not spec.needs <= GATHERED:
+            lacking = ", ".join(sorted(spec.needs - GATHERED))
+            raise UnknownEstimator(f"'{name}' needs {lacking}, which a ranking does not gather.")
+    if ordered_by is not None and ordered_by not in wanted:
+        wanted.append(ordered_by)
+    return wanted, ordered_by or ("logme" if "logme" in wanted else wanted[0])
+
+
+def create(session: Session, project_id: str, request: RankingCreate, /) -> RankingRow:
+    dataset = datasets.get(session, project_id, request.dataset)
+    if dataset.state == "refused":
+        raise DatasetRefusedForRanking(f"Dataset '{dataset.name}' was refused: {(dataset.problem or {}).get('detail')}")
+    estimators, ordered_by = chosen_estimators(request.estimators, request.ordered_by)
+    candidates = catalog.resolve_candidates(session, project_id, request.models)
+    row = repository.add(
+        session,
+        project_id,
+        dataset_id=dataset.id,
+        request=request.model_dump(mode="json", exclude_none=True),
+        estimators=estimators,
+        ordered_by=ordered_by,
+        model_ids=[model.id for model in candidates],
+    )
+    jobs.enqueue(
+        session,
+        project_id=project_id,
+        kind=TaskKind.PLAN,
+        subject_id=row.id,
+        payload={},
+        priority=Priority.CONTROL,
+    )
+    return row
+
+
+def close_if_complete(session: Session, ranking: RankingRow, /, *, finishing_task: str) -> None:
+    """Ends the ranking when its last task ends. The caller holds the ranking's row lock, so that one of them does."""
+    if ranking.state in repository.ENDED or jobs.count_open(session, ranking.id, besides=finishing_task):
+        return
+    entries = repository.entries(session, ranking.id)
+    for entry in entries:
+        if entry.state not in {"done", "failed"}:
+            entry.state, entry.error = "failed", "The work on it ended without an answer."
+    ranking.finished_at = utc_now()
+    if any(entry.state == "done" for entry in entries):
+        ranking.state = "done"
+    else:
+        ranking.state = "failed"
+        ranking.error = {"title": "No model could be scored", "detail": "Every candidate failed; see the entries."}
+
+
+def remove(session: Session, project_id: str, ident: str, /) -> None:
+    row = repository.get(session, project_id, ident, lock=True)
+    jobs.cancel_subject(session, row.id)
+    jobs.delete_subject(session, row.id)
+    session.delete(row)
+
+
+def remove_dataset(session: Session, project_id: str, ident: str, /) -> None:
+    """Takes a dataset's row, rankings and scores at once; its images go at the next collection."""
+    row = datasets.get(session, project_id, ident)
+    for ranking_id in repository.ids_of_dataset(session, row.id):
+        remove(session, project_id, ranking_id)
+    jobs.delete_subject(session, row.id)
+    if row.fingerprint and datasets.count_fingerprint(session, project_id, row.fingerprint) == 1:
+        scoring.delete_for_fingerprint(session, project_id, row.fingerprint)
+    session.delete(row)
+
+
+def remove_model(session: Session, project_id: str, ident: str, /) -> None:
+    """Takes a model's row and its entries in ended rankings.
+
+    Raises:
+        Conflict: A ranking that has not ended needs it.
+    """
+    row = models.get(session, project_id, ident)
+    still = repository.open_rankings_of_model(session, row.id)
+    if still:
+        raise Conflict(f"Ranking {still[0]} is still working on '{row.name}': wait for it or remove it first.")
+    catalog.remove(session, project_id, row.id)
+
+
+def show(session: Session, project_id: str, ident: str, /) -> RankingView:
+    row = repository.get(session, project_id, ident)
+    dataset = datasets.get(session, project_id, row.dataset_id)
+    entries = {entry.model_id: entry for entry in repository.entries(session, row.id)}
+    return RankingView(
+        id=row.id,
+        state=row.state,  # type: ignore[arg-type]
+        dataset=brief_dataset(dataset),
+        split=row.split,
+        estimators=row.estimators,
+        ordered_by=row.ordered_by,
+        progress=_progress(session, row, list(entries.values())),
+        entries=_entries(session, row, entries),
+        error=row.error,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def state_of(session: Session, project_id: str, ident: str, /) -> str:
+    return repository.get(session, project_id, ident).state
+
+
+def list_rankings(
+    session: Session, project_id: str, /, *, limit: int = 50, cursor: str | None = None, dataset_id: str | None = None
+) -> RankingPage:
+    page = repository.list_page(session, project_id, limit=min(limit, MAX_LIMIT), cursor=cursor, dataset_id=dataset_id)
+    known = datasets.by_ids(session, project_id, [row.dataset_id for row in page.items])
+    counts = repository.count_entries(session, [row.id for row in page.items])
+    items = [
+        RankingBrief(
+            id=row.id,
+            state=row.state,  # type: ignore[arg-type]
+            dataset=brief_dataset(known[row.dataset_id]),
+            ordered_by=row.ordered_by,
+            n_models=counts.get(row.id, 0),
+            created_at=row.created_at,
+            finished_at=row.finished_at,
+        )
+        for row in page.items
+    ]
+    return RankingPage(items=items, next_cursor=page.next_cursor)
+
+
+def brief_dataset(row: DatasetRow, /) -> DatasetBrief:
+    return DatasetBrief(
+        id=row.id, name=row.name, fingerprint=row.fingerprint, n_images=row.n_images, n_classes=row.n_classes
+    )
+
+
+def current_scores(stored: Sequence[StoredScore], wanted: Sequence[str], /) -> dict[str, StoredScore]:
+    """The scores of today's estimator versions among those stored."""
+    return {
+        s.estimator: s
+        for s in stored
+        if s.estimator in wanted
+        and s.estimator in SPECS
+        and s.version == SPECS[s.estimator].version
+        and s.params_id == DEFAULT_PARAMS_ID
+    }
+
+
+def _entries(session: Session, ranking: RankingRow, entries: Mapping[str, EntryRow]) -> list[EntryView]:
+    rows = models.by_ids(session, ranking.project_id, list(entries))
+    evidence = [e.evidence_id for e in entries.values() if e.evidence_id and e.state == "done"]
+    stored = scoring.scores_for(session, ranking.project_id, evidence)
+    speeds = embeddings.speeds(
+        session, ranking.project_id, [e.extractor_id for e in entries.values() if e.extractor_id]
+    )
+    found = {
+        ident: current_scores(
+            stored.get(entry.evidence_id or "", []) if entry.state == "done" else [], ranking.estimators
+        )
+        for ident, entry in entries.items()
+    }
+    names = {ident: row.name for ident, row in rows.items()}
+    keyed: dict[str, Score | None] = {}
+    for ident, scores in found.items():
+        key = scores.get(ranking.ordered_by)
+        keyed[ident] = (
+            Score(value=key.value, stderr=key.stderr, replicates=key.replicates)
+            if key is not None and key.value is not None
+            else None
+        )
+    views = []
+    for place in order(keyed, direction=SPECS[ranking.ordered_by].direction, names=names):
+        entry, row = entries[place.model_id], rows[place.model_id]
+        views.append(
+            EntryView(
+                rank=place.rank,
+                tied_with=[names[other] for other in place.tied_with],
+                model=row.name,
+                model_id=row.id,
+                state=entry.state,  # type: ignore[arg-type]
+                scores={
+                    name: ScoreView(
+                        value=score.value,
+                        stderr=score.stderr,
+                        diagnostics=dict(score.diagnostics),
+                        degenerate=score.degenerate,
+                        seconds=score.seconds,
+                    )
+                    for name in ranking.estimators
+                    if (score := found[place.model_id].get(name)) is not None
+                },
+                params=row.params,
+                feature_dim=row.feature_dim,
+                images_per_second=speeds.get(entry.extractor_id or ""),
+                error=entry.error,
+            )
+        )
+    views.sort(key=lambda v: (v.rank is None, v.rank or 0, v.state == "failed"))
+    return views
+
+
+def _progress(session: Session, row: RankingRow, entries: Sequence[EntryRow]) -> Progress:
+    tasks = [t for t in jobs.tasks_of(session, row.id) if t.kind is TaskKind.EMBED]
+    embedded = sum(int(t.progress.get("images_embedded", 0)) for t in tasks)
+    to_embed = sum(int(t.progress.get("images_to_embed", t.payload.get("images", 0))) for t in tasks)
+    running = [t.progress for t in tasks if t.state is TaskState.RUNNING]
+    rate = sum(float(p.get("images_per_second") or 0.0) for p in running) or None
+    ended = row.state in repository.ENDED
+    return Progress(
+        models_done=sum(entry.state in {"done", "failed"} for entry in entries),
+        models_total=len(entries),
+        images_embedded=embedded,
+        images_to_embed=to_embed,
+        images_per_second=None if ended else rate,
+        seconds_left=0.0 if ended else ((to_embed - embedded) / rate if rate else None),
+        stage=row.state if ended else next((str(p["stage"]) for p in running if "stage" in p), row.state),
+    )

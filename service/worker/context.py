@@ -1,0 +1,50 @@
+"""Everything a worker's handlers are handed: made once from the settings."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service.blobs.store import BlobStore
+from service.core.db import Database
+from service.core.ids import new_id
+from service.core.settings import Settings
+from service.datasets.limits import Limits
+from service.embeddings.store import LocalStore
+
+
+def limits_from(settings: Settings, /) -> Limits:
+    return Limits(**settings.uploads.model_dump())
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    store: LocalStore
+    limits: Limits
+    worker_id: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{new_id('wk')[-8:]}")
+
+    @classmethod
+    def from_settings(cls, settings: Settings, database: Database, /) -> "WorkerContext":
+        return cls(
+            settings=settings,
+            database=database,
+            blobs=BlobStore(settings.blob_root),
+            store=LocalStore(settings.segment_root, database),
+            limits=limits_from(settings),
+        )
+
+    def manifest_path(self, project_id: str, dataset_id: str, /) -> Path:
+        return self.settings.manifest_root / project_id / f"{dataset_id}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a handler reports progress and learns that it should stop."""
+
+    report: Callable[[Mapping[str, Any]], None]
+    cancelled: Callable[[], bool]

@@ -1,0 +1,205 @@
+"""One function a kind of task. What needs torch is imported inside, so that a cached ranking never loads it."""
+
+from typing import assert_never, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from service.core.errors import Conflict
+from service.datasets import repository as datasets
+from service.datasets.manifest import Manifest, read_manifest
+from service.datasets.names import Split
+from service.jobs import repository as jobs
+from service.jobs.model import Task, TaskKind, TaskState
+from service.models import repository as models
+from service.rankings import repository as rankings
+from service.rankings.planning import plan
+from service.rankings.results import Failed, Scored, record
+from service.rankings.service import close_if_complete
+from service.worker.context import Watch, WorkerContext
+from zoo.catalog import ModelCard
+
+WAIT_FOR_SEAL_SECONDS = 0.3
+
+
+def handle(context: WorkerContext, task: Task, watch: Watch, /) -> None:
+    match task.kind:
+        case TaskKind.INGEST:
+            from service.worker.ingesting import ingest_dataset
+
+            ingest_dataset(context, task, watch)
+        case TaskKind.PLAN:
+            plan_ranking(context, task)
+        case TaskKind.EMBED:
+            embed_and_score(context, task, watch)
+        case TaskKind.RESOLVE:
+            resolve_model(context, task)
+        case TaskKind.IMPORT:
+            import_models(context, task)
+        case TaskKind.COLLECT:
+            from service.worker.collecting import collect
+
+            collect(context, task)
+        case _:
+            assert_never(task.kind)
+
+
+def give_up(context: WorkerContext, task: Task, reason: str, /) -> None:
+    """A task that will not be tried again: what waits for it hears why."""
+    problem = {"type": "/problems/task-failed", "title": "The work failed", "status": 500, "detail": reason}
+    with context.database.write() as session:
+        jobs.finish(session, task, state=TaskState.FAILED, error=problem)
+        match task.kind:
+            case TaskKind.INGEST:
+                row = datasets.find(session, task.project_id, task.subject_id)
+                if row is not None and row.state == "checking":
+                    datasets.refuse(row, problem)
+            case TaskKind.PLAN | TaskKind.EMBED:
+                ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
+                waiting = [e for e in rankings.entries(session, ranking.id) if e.state not in {"done", "failed"}]
+                mine = set(task.payload.get("models", [e.model_id for e in waiting]))
+                for entry in waiting:
+                    if entry.model_id in mine:
+                        entry.state, entry.error = "failed", reason
+                session.flush()
+                close_if_complete(session, ranking, finishing_task=task.id)
+            case TaskKind.RESOLVE:
+                model = models.find(session, task.project_id, task.subject_id)
+                if model is not None:
+                    model.state, model.error = "failed", reason
+            case TaskKind.IMPORT | TaskKind.COLLECT:
+                pass
+            case _:
+                assert_never(task.kind)
+
+
+def plan_ranking(context: WorkerContext, task: Task, /) -> None:
+    with context.database.read() as session:
+        ranking = rankings.get(session, task.project_id, task.subject_id)
+        dataset = datasets.get(session, task.project_id, ranking.dataset_id)
+    if dataset.state == "checking":
+        with context.database.write() as session:
+            jobs.release(session, task, delay_seconds=WAIT_FOR_SEAL_SECONDS, refund=True)
+        return
+    if dataset.state == "refused":
+        with context.database.write() as session:
+            ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
+            jobs.finish(session, task, state=TaskState.DONE)
+            close_if_complete(session, ranking, finishing_task=task.id)
+            ranking.error = dataset.problem
+        return
+    manifest = read_manifest(context.manifest_path(task.project_id, dataset.id))
+    sizes = {split: len(manifest.of_split(split)) for split in manifest.splits}
+    with context.database.write() as session:
+        jobs.hold(session, task)
+        ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
+        dataset = datasets.get(session, task.project_id, ranking.dataset_id)
+        plan(session, task, ranking, dataset, sizes, models_per_task=context.settings.worker.models_per_task)
+
+
+def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None:
+    """Embeds what is missing for a group of models and records each model's scores as soon as it has them."""
+    model_ids: list[str] = list(task.payload["models"])
+    if task.attempts > 1 and len(model_ids) > 1:
+        _one_task_a_model(context, task, model_ids)
+        return
+    import torch
+
+    from service.compute.device import decode_threads, visible_devices
+    from service.compute.group import Workplace, compute_group
+
+    settings = context.settings
+    with context.database.write() as session:
+        jobs.hold(session, task)
+        ranking = rankings.get(session, task.project_id, task.subject_id)
+        dataset = datasets.get(session, task.project_id, ranking.dataset_id)
+        entries = {e.model_id: e for e in rankings.entries(session, ranking.id) if e.state not in {"done", "failed"}}
+        rows = models.by_ids(session, task.project_id, [ident for ident in model_ids if ident in entries])
+        rankings.set_entries(session, ranking.id, list(rows), state="running")
+    fingerprint = dataset.fingerprint
+    if fingerprint is None or ranking.split is None:
+        raise Conflict(f"Ranking {ranking.id} was planned before its dataset was sealed.")
+    manifest = read_manifest(context.manifest_path(task.project_id, dataset.id))
+    hashes, labels = images_of(manifest, cast(Split, ranking.split))
+
+    def done(model_id: str, outcome: Scored | Failed) -> None:
+        with context.database.write() as session:
+            jobs.hold(session, task)
+            held = rankings.get(session, task.project_id, task.subject_id)
+            record(session, held, model_id, outcome, fingerprint=fingerprint)
+
+    compute_group(
+        {ident: ModelCard.from_json(rows[ident].card) for ident in model_ids if ident in rows},
+        hashes,
+        labels,
+        ranking.estimators,
+        at=Workplace(
+            project_id=task.project_id,
+            store=context.store,
+            read_blob=lambda value: context.blobs.path(task.project_id, value.hex()).read_bytes(),
+            weights_cache=settings.weights_cache,
+            device=torch.device(visible_devices(settings.worker.device)[0]),
+            batch_size=settings.worker.batch_size,
+            threads=decode_threads(settings.worker.decode_threads),
+            segment_rows=settings.store.segment_rows,
+        ),
+        report=watch.report,
+        cancelled=watch.cancelled,
+        done=done,
+    )
+    with context.database.write() as session:
+        ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
+        jobs.finish(session, task, state=TaskState.DONE)
+        close_if_complete(session, ranking, finishing_task=task.id)
+
+
+def images_of(manifest: Manifest, split: Split, /) -> tuple[list[bytes], npt.NDArray[np.int64]]:
+    """Content hashes, in their order, and labels of one split: the blocks of every model then pair up."""
+    part = manifest.of_split(split)
+    return [row.tobytes() for row in part.content_hashes], part.labels
+
+
+def _one_task_a_model(context: WorkerContext, task: Task, model_ids: list[str]) -> None:
+    """The task died without an answer once: alone, only the model that kills its worker fails."""
+    per_model = int(task.payload.get("images", 0)) // len(model_ids)
+    with context.database.write() as session:
+        for model_id in model_ids:
+            jobs.enqueue(
+                session,
+                project_id=task.project_id,
+                kind=TaskKind.EMBED,
+                subject_id=task.subject_id,
+                payload={"models": [model_id], "images": per_model},
+            )
+        jobs.finish(session, task, state=TaskState.DONE)
+
+
+def resolve_model(context: WorkerContext, task: Task, /) -> None:
+    """Fetches a model's weights, proves that they fit and pins what was found."""
+    from service.compute.catalog import prove
+    from zoo.errors import ZooError
+
+    with context.database.read() as session:
+        card = ModelCard.from_json(models.get(session, task.project_id, task.subject_id).card)
+    try:
+        proven, params = prove(card, cache_dir=context.settings.weights_cache)
+    except ZooError as error:
+        with context.database.write() as session:
+            jobs.finish(session, task, state=TaskState.DONE)
+            row = models.get(session, task.project_id, task.subject_id)
+            row.state, row.error = "failed", f"{type(error).__name__}: {error}"
+        return
+    with context.database.write() as session:
+        jobs.finish(session, task, state=TaskState.DONE)
+        models.pin(session, models.get(session, task.project_id, task.subject_id), proven, params=params)
+
+
+def import_models(context: WorkerContext, task: Task, /) -> None:
+    from service.compute.catalog import import_registry
+
+    result = import_registry(
+        context.database, task.project_id, source=task.payload["source"], name_glob=task.payload["filter"]
+    )
+    with context.database.write() as session:
+        jobs.renew(session, task, lease_seconds=context.settings.worker.lease_seconds, progress=result)
+        jobs.finish(session, task, state=TaskState.DONE)
