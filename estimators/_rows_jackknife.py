@@ -6,14 +6,21 @@ import torch
 from torch import Tensor
 
 from estimators._rows import one_per_row
-from estimators.blocks import block_ids
 from estimators.compare import jackknife_stderr
 from estimators.score import Score
 
 
-def jackknife_blocks(labels: Tensor, blocks: Tensor | None, n: int, /) -> Tensor:
-    """Return the given block ids `[N]` re-indexed from 0, or those that the labels get by default, on the CPU."""
-    return one_per_row((block_ids(labels) if blocks is None else blocks).cpu(), n, name="blocks")
+def jackknife_blocks(blocks: Tensor | None, n: int, /) -> Tensor:
+    """Return the block ids `[N]` re-indexed from 0, on the CPU; one block where none are given."""
+    if blocks is None:
+        return torch.zeros(n, dtype=torch.int64)
+    return one_per_row(blocks.cpu() if isinstance(blocks, Tensor) else blocks, n, name="blocks")
+
+
+def block_count(blocks: Tensor, /) -> int:
+    """Return how many blocks can be deleted in turn: none where there is but one."""
+    count = int(blocks.max()) + 1
+    return count if count > 1 else 0
 
 
 def jackknife_score(
@@ -27,7 +34,7 @@ def jackknife_score(
 
 def delete_blocks(blocks: Tensor, value_of: Callable[[Tensor], float], /) -> list[float]:
     """Return `value_of(kept rows)` without each block in turn; NaN where the estimator is not defined without it."""
-    return [value_of((blocks != b).nonzero().squeeze(1)) for b in range(int(blocks.max()) + 1)]
+    return [value_of((blocks != b).nonzero().squeeze(1)) for b in range(block_count(blocks))]
 
 
 def without_interactions(

@@ -11,7 +11,7 @@ from estimators._rows import (
     row_digests,
     targets,
 )
-from estimators._rows_jackknife import jackknife_blocks, jackknife_score, without_interactions
+from estimators._rows_jackknife import block_count, jackknife_blocks, jackknife_score, without_interactions
 from estimators._rows_quality import quality, row_credits
 from estimators._rows_search import Metric, NeighbourSearch
 from estimators.blocks import block_ids
@@ -42,7 +42,7 @@ def knn(
             (regression). The dtype and shape decide the task.
         k: Number of neighbours, at least 1 and less than N.
         metric: `cosine` (a zero row is similar to nothing: 0) or `l2`.
-        blocks: Block ids `[N]` for the jackknife; None spreads each class evenly over ten blocks.
+        blocks: Block number of each row `[N]` (see `estimators.blocks`); gives a standard error and replicates.
         test_features: `[M, D]`; with them the probe is fitted on `features` and measured here.
         test_labels: Labels of `test_features`, of the same task.
 
@@ -87,14 +87,12 @@ def knn(
     rows = feature_rows(features).cpu()
     truth = targets(labels.cpu() if isinstance(labels, Tensor) else labels, rows.shape[0])
     if test_features is None or test_labels is None:
-        return _leave_one_out(rows, truth, labels.cpu(), k, metric, blocks)
+        return _leave_one_out(rows, truth, k, metric, blocks)
     test_rows = feature_rows(test_features, name="test_features").cpu()
     return _split(rows, truth, labels.cpu(), test_rows, test_labels.cpu(), k, metric, blocks)
 
 
-def _leave_one_out(
-    rows: Tensor, truth: Targets, labels: Tensor, k: int, metric: Metric, blocks: Tensor | None
-) -> Score:
+def _leave_one_out(rows: Tensor, truth: Targets, k: int, metric: Metric, blocks: Tensor | None) -> Score:
     n = rows.shape[0]
     digests = row_digests(rows)
     duplicates = n - len(set(digests))
@@ -105,7 +103,7 @@ def _leave_one_out(
     search = NeighbourSearch.build(rows, rows, truth, metric, k=k, own_rows=True)
     predictions, exact = search.predict(None, torch.arange(n))
     value = quality(truth.task, predictions, truth.values)
-    block = jackknife_blocks(labels, blocks, n)
+    block = jackknife_blocks(blocks, n)
     everything = torch.arange(n)
     replicates, factor, more = _replicates(search, predictions, truth.values, block, everything, block, None)
     return jackknife_score(
@@ -148,7 +146,7 @@ def _split(
     predictions, exact = search.predict(None, everything)
     baseline = truth.values.mean(0).expand(m, -1) if truth.task == "regression" else None
     value = quality(truth.task, predictions, test_values, baseline=baseline)
-    block = jackknife_blocks(labels, blocks, n)
+    block = jackknife_blocks(blocks, n)
     n_blocks = int(block.max()) + 1
     test_block = block_ids(test_labels, n_blocks=max(n_blocks, 2))
     replicates, factor, more = _replicates(search, predictions, test_values, block, everything, test_block, baseline)
@@ -183,7 +181,7 @@ def _replicates(
     truth, exact = search.truth, 0
     variance = values.var(0, unbiased=False) if truth.task == "regression" else torch.ones(1)
     replicates, deleted = [], []
-    for b in range(int(block.max()) + 1):
+    for b in range(block_count(block)):
         kept = everything[query_block != b]
         left = int((block != b).sum())
         if kept.numel() == 0 or left < search.k + int(search.own_rows):

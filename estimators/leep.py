@@ -17,7 +17,7 @@ def leep(source_probs: Tensor, labels: Tensor, /, *, blocks: Tensor | None = Non
     Args:
         source_probs: $\theta$, `[N, Cs]`: probabilities over the source classes, each row summing to 1.
         labels: Integers `[N]`, with any gaps.
-        blocks: Block ids `[N]` for the jackknife; None takes `block_ids(labels)`.
+        blocks: Block number of each row `[N]` (see `estimators.blocks`); gives a standard error and replicates.
 
     Returns:
         A mean log probability in (-inf, 0]; higher is better. About $-H(Y)$ where source classes say nothing of the
@@ -41,7 +41,7 @@ def leep(source_probs: Tensor, labels: Tensor, /, *, blocks: Tensor | None = Non
     ids = class_ids(labels, probs.shape[0]).to(probs.device)
     n_classes = int(ids.max()) + 1
     mass = joint_mass(probs, ids, n_classes)
-    block = jackknife_blocks(labels, blocks, probs.shape[0]).to(probs.device)
+    block = jackknife_blocks(blocks, probs.shape[0]).to(probs.device)
 
     def value_of(kept: Tensor) -> float:
         if not kept.numel():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from estimators._rows import Targets, class_counts, feature_rows, paired_targets, targets
-from estimators._rows_jackknife import jackknife_blocks, jackknife_score, without_interactions
+from estimators._rows_jackknife import block_count, jackknife_blocks, jackknife_score, without_interactions
 from estimators._rows_logistic import fit_logistic
 from estimators._rows_quality import quality, row_credits
 from estimators._rows_ridge import Ridge, fit_ridge
@@ -44,7 +44,7 @@ def linear_probe(
             (regression). Dtype and shape decide the task.
         probe: `ridge` (leave-one-out, or on test rows), or `logistic` (classification on test rows alone).
         max_rows: Beyond so many rows, the fit is to a subsample of this size that does not depend on their order.
-        blocks: Block ids `[N]` for the jackknife; None takes `block_ids(labels)`.
+        blocks: Block number of each row `[N]` (see `estimators.blocks`); gives a standard error and replicates.
         test_features: `[M, D]`; with them the probe is fitted on `features` and measured here.
         test_labels: Labels of `test_features`, of the same task.
 
@@ -90,7 +90,7 @@ def linear_probe(
     truth = targets(labels, n)
     labels = labels.to(rows.device)
     chosen = subset(rows, max_rows)
-    block = jackknife_blocks(labels, blocks, n).to(rows.device)
+    block = jackknife_blocks(blocks, n).to(rows.device)
     if chosen.numel() < n:
         rows, labels = rows[chosen], labels[chosen]
         truth = targets(labels, chosen.numel())
@@ -128,7 +128,7 @@ def _leave_one_out(
     everything = torch.ones_like(block, dtype=torch.bool)
     prior = _prior(truth, everything)
     outputs: list[tuple[Tensor, Tensor, Tensor | None]] = [(fit.loo + prior, everything, None)]
-    for b in range(int(block.max()) + 1):
+    for b in range(block_count(block)):
         if int((block != b).sum()) < 3:
             outputs = outputs[:1]
             break
@@ -150,7 +150,7 @@ def _ridge_split(
     fit: Ridge = fit_ridge(rows, _regressands(truth), _PENALTIES)
     everything = torch.ones_like(test_block, dtype=torch.bool)
     outputs: list[tuple[Tensor, Tensor, Tensor | None]] = [(fit.predict(test_rows), everything, fit.values.mean(0))]
-    for b in range(int(block.max()) + 1):
+    for b in range(block_count(block)):
         kept = test_block != b
         if not bool(kept.any()) or not bool((block != b).any()):
             outputs = outputs[:1]
@@ -172,7 +172,7 @@ def _logistic_split(
     fit = fit_logistic(rows, truth.values, truth.n_outputs, test_rows)
     everything = torch.ones_like(test_block, dtype=torch.bool)
     outputs: list[tuple[Tensor, Tensor, Tensor | None]] = [(fit.test_scores, everything, None)]
-    for b in range(int(block.max()) + 1):
+    for b in range(block_count(block)):
         kept, left = test_block != b, block != b
         if not bool(kept.any()) or int(torch.unique(truth.values[left]).numel()) < 2:
             outputs = outputs[:1]

@@ -18,7 +18,7 @@ def nce(source_probs: Tensor, labels: Tensor, /, *, blocks: Tensor | None = None
     Args:
         source_probs: $\theta$, `[N, Cs]`: probabilities over the source classes, each row summing to 1.
         labels: Integers `[N]`, with any gaps.
-        blocks: Block ids `[N]` for the jackknife; None takes `block_ids(labels)`.
+        blocks: Block number of each row `[N]` (see `estimators.blocks`); gives a standard error and replicates.
 
     Returns:
         Minus an entropy in nats, in [-log C, 0]; higher is better. `stderr` is the delete-one-block jackknife.
@@ -43,7 +43,7 @@ def nce(source_probs: Tensor, labels: Tensor, /, *, blocks: Tensor | None = None
     ids = class_ids(labels, n).to(probs.device)
     n_classes = int(ids.max()) + 1
     cells = ids * n_source + probs.argmax(1)
-    block = jackknife_blocks(labels, blocks, n).to(probs.device)
+    block = jackknife_blocks(blocks, n).to(probs.device)
 
     def value_of(kept: Tensor) -> float:
         return _negative_conditional_entropy(cells[kept], n_classes, n_source) if kept.numel() else float("nan")

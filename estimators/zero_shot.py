@@ -19,7 +19,7 @@ def zero_shot(features: Tensor, labels: Tensor, text_prototypes: Tensor, /, *, b
         labels: Integers `[N]`: rows of `text_prototypes`; or, where there are exactly as many different labels as
             prototypes, any integers, whose ascending order is that of the prototypes.
         text_prototypes: Class-name embeddings $t$, `[C, D]`, C >= 2, none of them zero.
-        blocks: Block ids `[N]` for the jackknife; None takes `block_ids(labels)`.
+        blocks: Block number of each row `[N]` (see `estimators.blocks`); gives a standard error and replicates.
 
     Returns:
         Accuracy in [0, 1]; higher is better. `stderr` is the delete-one-block jackknife. Diagnostics: `classes`,
@@ -54,7 +54,7 @@ def zero_shot(features: Tensor, labels: Tensor, text_prototypes: Tensor, /, *, b
     directions = (prototypes / lengths).T
     predicted = torch.cat([(rows[part].double() @ directions).argmax(1) for part in slices(n, 4096)])
     right = ((predicted == ids) & ~zero).to(torch.float64)
-    block = jackknife_blocks(labels, blocks, n).to(rows.device)
+    block = jackknife_blocks(blocks, n).to(rows.device)
 
     def value_of(kept: Tensor) -> float:
         return float(right[kept].mean())
