@@ -11,8 +11,12 @@ from typing import cast
 from estimators.catalog import SPECS, EstimatorSpec, Need, Task
 from estimators.errors import Degenerate, EstimatorError, InvalidInput
 from estimators.evidence import Evidence
+from estimators.frechet import frechet_value
+from estimators.gbc import gbc_value
 from estimators.h_score import h_score_value
 from estimators.logme import logme_value
+from estimators.ped_gbc import ped_gbc_value
+from estimators.ped_logme import ped_logme_value
 from estimators.score import Score
 from estimators.shared import Estimate, Options, finish
 from estimators.view import Case
@@ -20,6 +24,10 @@ from estimators.view import Case
 SHARED: Mapping[str, Estimate] = {
     "logme": logme_value,
     "h_score": h_score_value,
+    "gbc": gbc_value,
+    "ped_logme": ped_logme_value,
+    "ped_gbc": ped_gbc_value,
+    "frechet": frechet_value,
 }
 """Estimators that are computed together on views of the class moments, factored once for all of them."""
 

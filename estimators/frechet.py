@@ -1,0 +1,150 @@
+"""The Fréchet divergence between two sets of features of one model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from estimators.blocks import BlockMoments
+from estimators.errors import Degenerate, InvalidInput
+from estimators.linalg import ShiftedForm
+from estimators.moments import ClassMoments
+from estimators.score import Score
+from estimators.shared import Options, Value, evaluate_case, make_case
+from estimators.view import View
+
+Variant = Literal["relative", "absolute"]
+
+
+def frechet(
+    features: Tensor | ClassMoments | BlockMoments,
+    labels: Tensor | None,
+    reference: Tensor | ClassMoments,
+    /,
+    *,
+    variant: Variant = "relative",
+    blocks: Tensor | None = None,
+) -> Score:
+    r"""How far the target's features lie from a reference's, each set taken for a Gaussian.
+
+    F = |mu - mu_r|^2 + tr(S) + tr(S_r) - 2 tr((S_r^1/2 S S_r^1/2)^1/2), the squared 2-Wasserstein distance of the two
+    Gaussians (Bures metric), with biased covariances. The classes of either side do not matter.
+
+    Args:
+        features: Features of the target `[N, D]`, or moments of them.
+        labels: Class ids `[N]`, or None where `features` are moments.
+        reference: Features `[M, D]` of the same model on the reference set or on another dataset, or moments of them.
+        variant: "relative" divides by the reference's total variance tr(S_r), so that the features' scale cancels;
+            "absolute" is F.
+        blocks: Block number of each row `[N]` (see `estimators.blocks`); gives a standard error and replicates, for
+            the target's images (the reference is taken as it is).
+
+    Returns:
+        Score >= 0, lower is closer. Two samples of one distribution are above zero by a bias of the order D/N.
+
+    Raises:
+        InvalidInput: Shapes or dtypes do not agree, NaN or infinity, widths differ.
+        Degenerate: Constant features on either side.
+
+    Reference:
+        Dowson, Landau, "The Fréchet distance between multivariate normal distributions", Journal of Multivariate
+        Analysis 12(3), 1982. As a divergence of features: Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter, NeurIPS
+        2017, arXiv:1706.08500.
+
+    Notes:
+        The trace of the root is the sum of the roots of the eigenvalues of L^T S L, for any L with S_r = L L^T: one
+        Cholesky factor and one tridiagonal form, no matrix root. With a block left out and at least as many images as
+        dimensions, the trace of the root is carried to first order from all images (its gradient is exact).
+    """
+    if isinstance(reference, Tensor):
+        one_class = torch.zeros(reference.shape[0], dtype=torch.int64, device=reference.device)
+        reference = ClassMoments.from_features(reference, one_class)
+    if variant not in ("relative", "absolute"):
+        raise InvalidInput(f"variant must be 'relative' or 'absolute', got {variant!r}")
+    case = make_case(features, labels, blocks, rows=False)
+    return evaluate_case(frechet_value, case, Options(variant=variant, reference=reference))
+
+
+def frechet_value(view: View, options: Options, /) -> Value:
+    """Fréchet divergence of a view from the reference of `options`."""
+    reference = options.reference
+    if reference is None:
+        raise InvalidInput("the Fréchet divergence needs moments of a reference")
+    if reference.dim != view.dim:
+        raise InvalidInput(f"the reference is of another width: {reference.dim} and {view.dim}")
+    variance = float(view.moments.std.square().sum())
+    other = float(reference.std.square().sum())
+    if variance == 0 or other == 0:
+        raise Degenerate("constant features: every row is the same")
+    gap = float((view.moments.mean - reference.mean).square().sum())
+    squared = max(gap + variance + other - 2 * _root_trace(view, reference), 0.0)
+    relative = (options.variant or "relative") == "relative"
+    return squared / other if relative else squared, {
+        "variant": "relative" if relative else "absolute",
+        "squared_distance": squared,
+        "between_means": gap,
+        "reference_variance": other,
+    }
+
+
+def _root_trace(view: View, reference: ClassMoments) -> float:
+    """tr((S_r^1/2 S S_r^1/2)^1/2)."""
+    if view.moments.rows is not None:
+        return _root_trace_of_rows(view, view.moments.rows, reference)
+    if view.parent is not None and not view.parent.compressed:
+        return _root_trace_near(view, view.parent, reference)
+    middle = _between_roots(view, _root(reference))
+    values = ShiftedForm(middle).eigenvalues()
+    return float(values.sqrt().sum())
+
+
+def _root_trace_of_rows(view: View, rows: Tensor, reference: ClassMoments) -> float:
+    """The same from fewer rows than dimensions: singular values of the centred rows times L."""
+    parent = view if view.parent is None else view.parent
+    mapped = parent.memo.get("frechet:mapped")
+    if not isinstance(mapped, Tensor):
+        source = rows if parent is view else parent.moments.rows
+        if source is None:
+            raise InvalidInput("these moments keep neither rows nor a scatter")
+        mapped = (source.to(torch.float64) - parent.moments.mean) @ _root(reference)
+        parent.memo["frechet:mapped"] = mapped
+    own = mapped if view.kept is None else mapped[view.kept]
+    own = own - own.mean(0)
+    values = ShiftedForm(own @ own.T / own.shape[0]).eigenvalues()
+    return float(values.sqrt().sum())
+
+
+def _root_trace_near(view: View, parent: View, reference: ClassMoments) -> float:
+    """First order from the parent: d tr(M^1/2) = 1/2 <L M^-1/2 L^T, dS>."""
+    known = parent.memo.get("frechet:gradient")
+    if not isinstance(known, tuple):
+        root = _root(reference)
+        values, vectors = torch.linalg.eigh(_between_roots(parent, root))
+        kept = values > parent.n * 2.2e-16 * values[-1]
+        mapped = (root @ vectors[:, kept]) / values[kept] ** 0.25
+        known = (float(values.clamp_min(0).sqrt().sum()), 0.5 * (mapped @ mapped.T))
+        parent.memo["frechet:gradient"] = known
+    value, gradient = known
+    mean = view.moments.sums.sum(0) / view.n
+    second = view.moments.second_about_shift()
+    inner = (float((gradient * second).sum()) / view.n) - float(mean @ gradient @ mean)
+    return 0.5 * float(value) + inner
+
+
+def _root(reference: ClassMoments) -> Tensor:
+    """L with L L^T the reference's covariance."""
+    covariance = reference.total_scatter() / reference.n
+    factor, info = torch.linalg.cholesky_ex(covariance)
+    if int(info) == 0:
+        cholesky: Tensor = factor
+        return cholesky
+    values, vectors = torch.linalg.eigh(covariance)
+    root: Tensor = vectors * values.clamp_min(0.0).sqrt()
+    return root
+
+
+def _between_roots(view: View, root: Tensor) -> Tensor:
+    middle = root.T @ (view.moments.total_scatter() / view.n) @ root
+    return 0.5 * (middle + middle.T)
