@@ -20,10 +20,11 @@ def sfda_published(features: Tensor, labels: Tensor, /) -> Score:
     r"""How sure a discriminant analysis is of the labels it was fitted to, after hard images are pushed together.
 
     With $S_W = \sum_c \pi_c \Sigma_c$, $\lambda \approx \lambda_{\max}(S_W)$, $s = \max(e^{-5\lambda}, 10^{-10})$ and
-    $S_W' = (1-s) S_W + s \tfrac{\mathrm{tr} S_W}{D} I$, the posterior is $p(c \mid x) = \mathrm{softmax}_c\bigl(
-    \mu_c^\top S_W'^{-1} x - \tfrac12 \mu_c^\top S_W'^{-1} \mu_c + \log \pi_c\bigr)$. Confidence mixing replaces $x_i$
-    by $q_i x_i + (1-q_i) \cdot \tfrac{1}{C-1}\sum_{c \ne y_i} \mu_c$, where $q = \mathrm{softmax}(p)$ at $y_i$; the same
-    analysis with the same $s$ is fitted to the mixed rows and $\mathrm{SFDA} = \tfrac1N \sum_i p(y_i \mid x_i)$.
+    $S_W' = (1-s) S_W + s \tfrac{\mathrm{tr} S_W}{D} I$, the posterior is
+    $p(c \mid x) = \mathrm{softmax}_c(\mu_c^\top S_W'^{-1} x - \tfrac12 \mu_c^\top S_W'^{-1} \mu_c + \log \pi_c)$.
+    Confidence mixing replaces $x_i$ by $q_i x_i + (1-q_i) \tfrac{1}{C-1} \sum_{c \ne y_i} \mu_c$, where $q_i$ is the
+    softmax of $p(\cdot \mid x_i)$ at $y_i$; the same analysis with the same $s$ is fitted to the mixed rows, and
+    $\mathrm{SFDA} = \tfrac1N \sum_i p(y_i \mid x_i)$.
 
     Args:
         features: $x$, `[N, D]`, floating point, finite. Not modified.
