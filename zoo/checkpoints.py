@@ -1,6 +1,8 @@
 """Reads a weights file as a table of tensors, without running anything that it may contain."""
 
 import pickle
+import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,10 @@ from zoo.errors import CorruptCheckpoint, UnsafeCheckpoint, WeightsNotFound
 
 StateDict = dict[str, torch.Tensor]
 
+_DAMAGES = (
+    *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
+    *(struct.error, zipfile.BadZipFile, NotImplementedError, OverflowError),
+)
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
@@ -25,10 +31,11 @@ def checkpoint_format(path: Path, /) -> Literal["safetensors", "torch"]:
             head = file.read(9)
     except OSError as error:
         raise WeightsNotFound(str(path), reason=error.strerror or str(error)) from error
-    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-        return "torch"
+    # The length of a safetensors header can begin with a pickle's first byte, so it is looked at first.
     if len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
         return "safetensors"
+    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+        return "torch"
     raise UnsafeCheckpoint(f"{path.name} is neither a safetensors file nor a PyTorch checkpoint")
 
 
@@ -55,12 +62,16 @@ def load_state_dict(path: Path, /) -> StateDict:
 
 
 def _load_torch(path: Path, /) -> Any:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist()):
-                raise UnsafeCheckpoint(f"{path.name} is a TorchScript program, which holds code; export its state_dict")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+            if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+                raise UnsafeCheckpoint(f"{path.name} is a TorchScript program, which holds code; export its state_dict")
+        # An open file, for torch.load would choose another reader by the suffix of a path.
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a warning about the pickle's protocol; what it holds is judged below
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         text = str(error)
         if "Unsupported" in text or "GLOBAL" in text or "allowlist" in text or "not allowed" in text:
@@ -68,7 +79,7 @@ def _load_torch(path: Path, /) -> Any:
                 f"{path.name} is a pickle that needs more than tensors and so could run code; save its state_dict alone"
             ) from error
         raise CorruptCheckpoint(f"{path.name} is a damaged PyTorch checkpoint") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except _DAMAGES as error:
         raise CorruptCheckpoint(f"{path.name} is a damaged PyTorch checkpoint: {type(error).__name__}") from error
 
 

