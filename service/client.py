@@ -179,7 +179,7 @@ class Client:
         )
         return self.wait_for_ranking(self.create_ranking(request).id, watch=watch, timeout_seconds=timeout_seconds)
 
-    def _call(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401
+    def _call(self, method: str, path: str, **options: Any) -> Any:
         answer = self._http.request(method, path, **options)
         if answer.is_error:
             if answer.headers.get("content-type", "").startswith("application/problem+json"):

@@ -59,13 +59,17 @@ KINDS: dict[type[core.ServiceError], Kind] = {
 _TOO_LARGE = (datasets.TooLarge, datasets.TooManyEntries, datasets.CompressionBomb, datasets.ImageBomb)
 
 
+def status_of(problem_type: str, /) -> int:
+    """The status that belongs to a dataset refusal's type."""
+    slug = problem_type.rpartition("/")[2]
+    if slug == datasets.UnknownFormat.slug:
+        return 415
+    return 413 if slug in {leaf.slug for leaf in _TOO_LARGE} else 422
+
+
 def kind_of(error: core.ServiceError, /) -> Kind:
     if isinstance(error, datasets.DatasetRefused):
-        if isinstance(error, datasets.UnknownFormat):
-            status = 415
-        else:
-            status = 413 if isinstance(error, _TOO_LARGE) else 422
-        return Kind(error.slug, f"The dataset was refused: {error.slug.replace('-', ' ')}", status)
+        return Kind(error.slug, f"The dataset was refused: {error.slug.replace('-', ' ')}", status_of(error.slug))
     return KINDS[type(error)]
 
 

@@ -19,7 +19,8 @@ def upgrade_schema() -> None:
     before = current_revision(database)
     upgrade(database)
     out.print(
-        f"{database.engine.url.render_as_string(hide_password=True)}: {before or 'empty'} → {current_revision(database)}"
+        f"{database.engine.url.render_as_string(hide_password=True)}: "
+        f"{before or 'empty'} → {current_revision(database)}"
     )
 
 

@@ -11,7 +11,9 @@ from rich.table import Table
 
 from service.rankings.schemas import EntryView, RankingView, ScoreView
 
-out = Console(highlight=False)
+PIPE_WIDTH = 160  # a pipe has no width of its own, and a model's name should not be broken for want of one
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 

@@ -50,7 +50,7 @@ class Member:
                     yield chunk
         except tarfile.TarError as error:
             raise CorruptArchive("The tar archive is cut short or damaged", where=self.entry.path) from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
             raise MemberDamagedError(
                 "cannot be unpacked: its data do not match the archive's checksum or header"
             ) from error

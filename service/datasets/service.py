@@ -59,7 +59,7 @@ def _view(session: Session, row: DatasetRow) -> DatasetView:
     return DatasetView(
         id=row.id,
         name=row.name,
-        state=row.state,  # type: ignore[arg-type]
+        state=row.state,
         fingerprint=row.fingerprint,
         n_images=row.n_images,
         n_classes=row.n_classes,

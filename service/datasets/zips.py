@@ -63,6 +63,8 @@ class ZipSource:
         for info in self._zip.infolist():
             entry = _checked(info)
             meter.entry(entry.path, entry.size)
+            if not 0 <= info.header_offset < self.size:
+                raise CorruptArchive("The zip directory points outside the file", where=entry.path)
             packed += info.compress_size
             if packed > self.size:
                 raise CompressionBomb("Files of the archive overlap each other", where=entry.path)

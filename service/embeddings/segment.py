@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -26,7 +27,7 @@ def as_hash_array(hashes: "list[bytes] | tuple[bytes, ...]", /) -> HashArray:
 
 def searchable(hashes: HashArray, /) -> npt.NDArray[np.bytes_]:
     """NumPy orders neither void nor, with trailing zeros, bytes; big-endian words in a structured view sort right."""
-    return np.ascontiguousarray(hashes).view([(f"w{i}", ">u8") for i in range(4)])  # type: ignore[return-value]
+    return np.ascontiguousarray(hashes).view([(f"w{i}", ">u8") for i in range(4)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Segment:
     @cached_property
     def _vectors(self) -> Rows:
         try:
-            index = faiss.read_index(str(self._files.vectors), faiss.IO_FLAG_MMAP_IFC)
+            index: Any = faiss.read_index(str(self._files.vectors), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise SegmentDamaged(f"{self._files.vectors.name} cannot be read as a FAISS index.") from error
         if index.ntotal != self.n_rows or index.d != self.dim:

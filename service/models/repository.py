@@ -77,12 +77,13 @@ def by_names(session: Session, project_id: str, names: Sequence[str], /) -> dict
 
 
 def matching_ids(session: Session, project_id: str, wanted: ModelFilter, /, *, limit: int) -> list[str]:
-    query = _filtered(select(ModelRow.id), session, project_id, wanted).order_by(ModelRow.name).limit(limit)
+    query = _filtered(select(ModelRow.id), project_id, wanted).order_by(ModelRow.name).limit(limit)
     return list(session.scalars(query))
 
 
 def count(session: Session, project_id: str, wanted: ModelFilter, /) -> int:
-    return session.execute(_filtered(select(func.count(ModelRow.id)), session, project_id, wanted)).scalar_one()
+    found: int = session.execute(_filtered(select(func.count(ModelRow.id)), project_id, wanted)).scalar_one()
+    return found
 
 
 def list_page(
@@ -99,7 +100,7 @@ def list_page(
     """One page. Models whose sort key is unknown come last, whichever way the rest is sorted."""
     column: Any = _SORTS[sort]
     order_name = f"{'-' if descending else ''}{sort}"
-    query = _filtered(select(ModelRow), session, project_id, wanted)
+    query = _filtered(select(ModelRow), project_id, wanted)
     unknown_last = case((column.is_(None), 1), else_=0)
     query = query.order_by(unknown_last, column.desc() if descending else column.asc(), ModelRow.id)
     if cursor is not None:
@@ -168,7 +169,7 @@ def _fill(row: ModelRow, card: ModelCard, *, state: str) -> None:
     row.search_text = " ".join([w for w in words if w] + [f"{k}={v}" for k, v in card.tags.items()]).lower()
 
 
-def _filtered(query: Select[Any], session: Session, project_id: str, wanted: ModelFilter) -> Select[Any]:
+def _filtered(query: Select[Any], project_id: str, wanted: ModelFilter) -> Select[Any]:
     query = query.where(ModelRow.project_id == project_id)
     if wanted.name is not None:
         query = query.where(ModelRow.name.ilike(_glob_to_like(wanted.name), escape="\\"))

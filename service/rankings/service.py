@@ -137,7 +137,7 @@ def show(session: Session, project_id: str, ident: str, /) -> RankingView:
     entries = {entry.model_id: entry for entry in repository.entries(session, row.id)}
     return RankingView(
         id=row.id,
-        state=row.state,  # type: ignore[arg-type]
+        state=row.state,
         dataset=brief_dataset(dataset),
         split=row.split,
         estimators=row.estimators,
@@ -164,7 +164,7 @@ def list_rankings(
     items = [
         RankingBrief(
             id=row.id,
-            state=row.state,  # type: ignore[arg-type]
+            state=row.state,
             dataset=brief_dataset(known[row.dataset_id]),
             ordered_by=row.ordered_by,
             n_models=counts.get(row.id, 0),
@@ -225,7 +225,7 @@ def _entries(session: Session, ranking: RankingRow, entries: Mapping[str, EntryR
                 tied_with=[names[other] for other in place.tied_with],
                 model=row.name,
                 model_id=row.id,
-                state=entry.state,  # type: ignore[arg-type]
+                state=entry.state,
                 scores={
                     name: ScoreView(
                         value=score.value,

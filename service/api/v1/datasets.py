@@ -6,9 +6,11 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service.api.deps import App, AppDep, ProjectDep
+from service.api.problems import status_of
 from service.core.pagination import MAX_LIMIT
 from service.datasets import service as datasets
-from service.datasets.archives_check import check_structure
+from service.datasets.inspection import inspect_archive
+from service.datasets.limits import Limits
 from service.datasets.schemas import DatasetPage, DatasetView
 from service.datasets.uploads import Upload, receive
 from service.jobs import repository as jobs
@@ -19,7 +21,7 @@ router = APIRouter(tags=["datasets"])
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "zip or tar(.gz) of class folders, of a CSV manifest with images, or of Parquet files; or Parquet",
+        "description": "zip or tar(.gz) of class folders, of a CSV manifest with images, of Parquet; or Parquet",
         "content": {
             kind: {"schema": {"type": "string", "format": "binary"}}
             for kind in ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream")
@@ -53,7 +55,7 @@ async def upload_dataset(
 def _accept(app: App, project: str, upload: Upload, name: str) -> tuple[DatasetView, bool]:
     keep = False
     try:
-        check_structure(upload.path, app.settings)
+        inspect_archive(upload.path, Limits(**app.settings.uploads.model_dump()))
         with app.database.write() as session:
             accepted = datasets.accept(
                 session, project, upload.path, name=name, source_digest=upload.sha256, delete_source=True
@@ -65,6 +67,13 @@ def _accept(app: App, project: str, upload: Upload, name: str) -> tuple[DatasetV
             upload.path.unlink(missing_ok=True)
 
 
+def with_status(view: DatasetView, /) -> DatasetView:
+    """A refusal that a worker recorded, as the problem that the upload would have been answered with."""
+    if view.problem is None or "status" in view.problem:
+        return view
+    return view.model_copy(update={"problem": {**view.problem, "status": status_of(str(view.problem.get("type")))}})
+
+
 @router.get("/datasets", summary="List datasets, newest first")
 def list_datasets(
     app: AppDep,
@@ -73,13 +82,14 @@ def list_datasets(
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
 ) -> DatasetPage:
     with app.database.read() as session:
-        return datasets.list_datasets(session, project, limit=limit, cursor=cursor)
+        page = datasets.list_datasets(session, project, limit=limit, cursor=cursor)
+    return DatasetPage(items=[with_status(view) for view in page.items], next_cursor=page.next_cursor)
 
 
 @router.get("/datasets/{dataset}", summary="State, report and fingerprint of a dataset, by id or name")
 def show_dataset(app: AppDep, project: ProjectDep, dataset: str) -> DatasetView:
     with app.database.read() as session:
-        return datasets.show(session, project, dataset)
+        return with_status(datasets.show(session, project, dataset))
 
 
 @router.delete("/datasets/{dataset}", status_code=204, summary="Remove a dataset with its rankings and scores")

@@ -70,7 +70,7 @@ def list_models(
     project: ProjectDep,
     wanted: Annotated[ModelFilter, Depends(filter_from_query)],
     sort: SortKey = "name",
-    descending: bool = False,  # noqa: FBT002
+    descending: bool = False,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
 ) -> ModelPage:

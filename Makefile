@@ -1,0 +1,28 @@
+# Every target sets itself up: .ci/install makes .venv from requirements.lock once.
+BIN := .venv/bin
+.PHONY: demo test check format lock
+
+demo:
+	@.ci/install
+	@$(BIN)/zooscout demo
+
+test:
+	@.ci/install
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check:
+	@.ci/install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/check_migrations.py
+
+format:
+	@.ci/install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock:
+	.ci/lock
+

@@ -1,0 +1,28 @@
+"""What each page is given: one dataclass a page."""
+
+from dataclasses import dataclass
+
+from service.datasets.schemas import DatasetView
+from service.rankings.schemas import EntryView, RankingBrief, RankingView
+
+
+@dataclass(frozen=True, slots=True)
+class HomePage:
+    datasets: list[DatasetView]
+    rankings: list[RankingBrief]
+    n_models: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class RankingPage:
+    ranking: RankingView
+    running: bool
+    entries: list[EntryView]
+    snippet: str | None  # how to load the first model, once there is one
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetPage:
+    dataset: DatasetView
+    rankings: list[RankingBrief]
