@@ -49,6 +49,7 @@ class BlobStore:
                 _flush_to_disk(handle)
             blob = Blob(digest.hexdigest(), size)
             self._adopt(project, temporary, blob)
+            _sync_directory(self.path(project, blob.sha256).parent)
         finally:
             temporary.unlink(missing_ok=True)
         return blob
@@ -173,15 +174,29 @@ class Staging:
 
     def publish(self, keep: set[str] | None = None, /) -> None:
         """Make the staged blobs visible: all of them, or those in `keep`. Calling it twice changes nothing."""
+        filled = set()
         for sha256, blob in list(self._staged.items()):
             if keep is None or sha256 in keep:
                 self._store._adopt(self._project, self._directory / sha256, blob)
+                filled.add(self._store.path(self._project, sha256).parent)
             del self._staged[sha256]
+        for directory in filled:
+            _sync_directory(directory)
 
 
 def _flush_to_disk(handle: BinaryIO, /) -> None:
     handle.flush()
     os.fsync(handle.fileno())
+
+
+def _sync_directory(directory: Path, /) -> None:
+    """A rename outlives a power cut only when the directory was written too: a row must never name a lost file."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _listed(directory: Path, /) -> list[Path]:

@@ -50,6 +50,10 @@ class Member:
                     yield chunk
         except tarfile.TarError as error:
             raise CorruptArchive("The tar archive is cut short or damaged", where=self.entry.path) from error
+        except OSError as error:
+            if self.file is None:  # the archive's own disk fails: that is no fault of one member
+                raise
+            raise MemberDamagedError(f"cannot be opened ({error.strerror or 'input or output error'})") from error
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
             raise MemberDamagedError(
                 "cannot be unpacked: its data do not match the archive's checksum or header"

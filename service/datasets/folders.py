@@ -20,7 +20,7 @@ class FolderSource:
 
     def __init__(self, root: Path, /) -> None:
         self._root = root
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, tuple[Path, int]] = {}
         # A folder is not compressed: measured against itself no ratio is ever passed.
         self.size = 1 << 62
 
@@ -51,15 +51,15 @@ class FolderSource:
                     pending.append((Path(child.path), f"{path}/"))
                 elif stat.S_ISREG(status.st_mode):
                     meter.entry(path, status.st_size)
-                    self._files[path] = Path(child.path)
+                    self._files[path] = Path(child.path), status.st_size
                     yield Entry(path, status.st_size)
                 else:
                     raise SpecialFile("The folder holds a device, pipe or socket", where=path)
 
     def stream(self, wanted: Callable[[str], bool], meter: Meter, /) -> Iterator[Member]:
-        for path, file in self._files.items():
+        for path, (file, size) in self._files.items():
             if wanted(path):
-                yield Member(Entry(path, file.stat().st_size), partial(_opened, file), file)
+                yield Member(Entry(path, size), partial(_opened, file), file)
 
 
 class FileSource:

@@ -2,17 +2,18 @@
 
 import io
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from threading import Lock
+from threading import Condition
 
 from PIL import Image, UnidentifiedImageError
 
 from service.datasets.errors import ImageBomb
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-# Above this, images are decoded one after another, so that the memory of many threads does not add up.
-_LARGE_PIXELS = 24_000_000
+# Decoded at the same time by all threads together, so that the memory of many threads does not add up.
+_PIXELS_AT_ONCE = 64_000_000
 
 
 class UnreadableImageError(Exception):
@@ -33,11 +34,12 @@ class ImageFacts:
 class Decoder:
     """Decodes to check, in any number of threads."""
 
-    __slots__ = ("_large", "max_pixels")
+    __slots__ = ("_changed", "_free_pixels", "max_pixels")
 
     def __init__(self, *, max_pixels: int) -> None:
         self.max_pixels = max_pixels
-        self._large = Lock()
+        self._free_pixels = _PIXELS_AT_ONCE
+        self._changed = Condition()
 
     def check(self, data: bytes, /, *, name: str) -> ImageFacts:
         """Decode the first frame. Raises UnreadableImageError, or ImageBomb, which ends the whole dataset."""
@@ -49,10 +51,7 @@ class Decoder:
                 if facts.format == "JPEG":
                     # Every coded byte is still read, at an eighth of the size: a cut file is found all the same.
                     image.draft(None, (max(1, facts.width // 8), max(1, facts.height // 8)))
-                if facts.width * facts.height > _LARGE_PIXELS:
-                    with self._large:
-                        image.load()
-                else:
+                with self._room_for(image.width * image.height):
                     image.load()
         except (ImageBomb, MemoryError):
             raise
@@ -61,6 +60,19 @@ class Decoder:
         except Exception as error:  # on damaged files Pillow's plugins raise anything, from KeyError to SyntaxError
             raise UnreadableImageError(_reason(data, error)) from error
         return facts
+
+    @contextmanager
+    def _room_for(self, pixels: int, /) -> Iterator[None]:
+        needed = min(pixels, _PIXELS_AT_ONCE)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free_pixels >= needed)
+            self._free_pixels -= needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free_pixels += needed
+                self._changed.notify_all()
 
     def _facts(self, image: Image.Image, name: str, /) -> ImageFacts:
         width, height = image.size
