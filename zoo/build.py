@@ -38,8 +38,7 @@ def build(card: ModelCard, path: Path, /) -> Built:
         UnknownArchitecture, WeightsMismatch, UnsafeCheckpoint, CorruptCheckpoint, BadCard
     """
     entry = card.weights.parsed
-    if isinstance(entry, RegistryUri) and entry.architecture != card.architecture:
-        raise BadCard(f"{card.weights.uri} names another architecture than {card.architecture}")
+    require_architecture(card)
     match card.library:
         case "timm" if isinstance(entry, RegistryUri):
             built = _timm_registry(card, entry, path)
@@ -49,6 +48,17 @@ def build(card: ModelCard, path: Path, /) -> Built:
             built = _open_clip(card, path)
     built.module.float().eval().requires_grad_(requires_grad=False)
     return built
+
+
+def require_architecture(card: ModelCard, /) -> None:
+    """Raises UnknownArchitecture where the installed library has none of this name, before anything is fetched."""
+    match card.library:
+        case "timm":
+            known = timm().is_model(card.architecture)
+        case "open_clip":
+            known = card.architecture in open_clip().list_models()
+    if not known:
+        raise UnknownArchitecture(card.architecture, library=card.library)
 
 
 def bare(card: ModelCard, /, *, num_classes: int | None = None) -> torch.nn.Module:
@@ -122,11 +132,8 @@ def _heads(architecture: str, /) -> tuple[str, ...]:
 def _create(
     card: ModelCard, name: str, kwargs: Mapping[str, Any], /, *, overlay: Mapping[str, Any] | None = None
 ) -> torch.nn.Module:
-    library = timm()
-    if not library.is_model(card.architecture):
-        raise UnknownArchitecture(card.architecture, library="timm")
     try:
-        module: torch.nn.Module = library.create_model(
+        module: torch.nn.Module = timm().create_model(
             name, pretrained=overlay is not None, pretrained_cfg_overlay=dict(overlay or {}), **kwargs
         )
     except _REFUSALS as error:
@@ -135,12 +142,9 @@ def _create(
 
 
 def _open_clip(card: ModelCard, path: Path, /) -> Built:
-    library = open_clip()
-    if card.architecture not in library.list_models():
-        raise UnknownArchitecture(card.architecture, library="open_clip")
     checkpoint_format(path)
     try:
-        model = library.create_model(card.architecture, pretrained=str(path), weights_only=True, **card.arch_kwargs)
+        model = open_clip().create_model(card.architecture, pretrained=str(path), weights_only=True, **card.arch_kwargs)
     except _REFUSALS as error:
         raise _translated(card, error) from error
     return Built(model.visual, 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
 from zoo.errors import BadCard
-from zoo.uris import WeightsUri, parse_weights_uri
+from zoo.uris import RegistryUri, WeightsUri, parse_weights_uri
 
 Library = Literal["timm", "open_clip"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -210,6 +210,9 @@ class ModelCard:
             raise BadCard(f"num_classes is {self.num_classes} on the card and {built} in arch_kwargs")
         if self.weights.scheme in get_args(Library) and self.weights.scheme != self.library:
             raise BadCard(f"a {self.library} model cannot take its weights from {self.weights.uri}")
+        entry = self.weights.parsed
+        if isinstance(entry, RegistryUri) and entry.architecture != self.architecture:
+            raise BadCard(f"{self.weights.uri} names another architecture than {self.architecture}")
         if self.library == "open_clip" and self.weights.match != "name":
             raise BadCard("open_clip weights match by name only")
         if any(not isinstance(k, str) or not isinstance(v, str) for k, v in self.tags.items()):

@@ -1,7 +1,5 @@
 """What can go wrong between a card and its features: one small tree that knows nothing of HTTP."""
 
-# ruff: noqa: N818  (the tree reads as what happened: WeightsNotFound, not WeightsNotFoundError)
-
 from collections.abc import Sequence
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from zoo.build import build
+from zoo.build import build, require_architecture
 from zoo.catalog import ModelCard, Precision, extractor_id
 from zoo.errors import ExtractionFailed
 from zoo.weights import fetch
@@ -102,6 +102,7 @@ def load(
     Raises:
         ZooError: of the kind that says what is wrong with the card, the weights or the model.
     """
+    require_architecture(card)
     fetched = fetch(card.weights, cache_dir=cache_dir, library=card.library, hub_cache_dir=hub_cache_dir)
     built = build(card, fetched.path)
     place = torch.device(device)

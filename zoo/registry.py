@@ -22,9 +22,10 @@ def published_at(entry: RegistryUri, /) -> HubUri:
 
 
 def _timm(name: str, /) -> tuple[str | None, str | None, str | None]:
-    config = timm().get_pretrained_cfg(name, allow_unregistered=True)
-    if config is None:
+    library = timm()
+    if name not in library.list_pretrained(name.partition(".")[0] + ".*"):
         return None, None, None
+    config = library.get_pretrained_cfg(name)
     return config.hf_hub_id, config.hf_hub_filename, config.url or None
 
 

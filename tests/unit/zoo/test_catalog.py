@@ -89,6 +89,7 @@ def test_other_references_are_refused(uri: str) -> None:
         {"num_classes": 1.5},
         {"tags": {"a": 1}},
         {"weights": WeightsRef(uri="open_clip:ViT-B-32.openai")},
+        {"weights": WeightsRef(uri="timm:resnet50.a1_in1k")},
     ],
 )
 def test_cards_that_contradict_themselves_are_refused(changes: dict[str, Any]) -> None:
