@@ -1,5 +1,6 @@
 """Standard errors from delete-one-block replicates."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -24,12 +25,32 @@ def block_count(blocks: Tensor, /) -> int:
 
 
 def jackknife_score(
-    value: float, replicates: list[float], diagnostics: Mapping[str, float | int | bool | str], /
+    value: float,
+    replicates: list[float],
+    diagnostics: Mapping[str, float | int | bool | str],
+    /,
+    *,
+    share_variance: float = 0.0,
+    stderr: float | None = None,
 ) -> Score:
-    """Return the score with the delete-one-block jackknife error of its replicates, or none where one is undefined."""
+    """Return the score with the delete-one-block jackknife error of its replicates, or none where one is undefined.
+
+    `share_variance` is what the draw of the class shares adds to the variance: blocks hold every class in equal parts,
+    so that their replicates do not see it. Two models scored on the same images have it in common. `stderr` is an
+    error that is known otherwise.
+    """
     if len(replicates) < 2 or not bool(torch.isfinite(torch.tensor(replicates)).all()):
         return Score(value, None, diagnostics)
-    return Score(value, jackknife_stderr(replicates), diagnostics, tuple(replicates))
+    if stderr is None:
+        stderr = math.hypot(jackknife_stderr(replicates), math.sqrt(share_variance))
+    return Score(value, stderr, diagnostics, tuple(replicates))
+
+
+def share_variance(influence: Tensor, counts: Tensor, /) -> float:
+    """Return the variance of a value under multinomial class counts, from its derivative by class share `[C]`."""
+    shares = counts / counts.sum()
+    centred = influence - (shares * influence).sum()
+    return float((shares * centred.square()).sum() / counts.sum())
 
 
 def delete_blocks(blocks: Tensor, value_of: Callable[[Tensor], float], /) -> list[float]:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from estimators._rows import slices
 from estimators.errors import Degenerate, InvalidInput
 
 _ROW_SUM_TOLERANCE = 1e-2  # bfloat16 probabilities over a thousand classes sum to 1 within this
@@ -36,16 +37,24 @@ def joint_mass(probs: Tensor, ids: Tensor, n_classes: int, /) -> Tensor:
     return torch.zeros(n_classes, probs.shape[1], dtype=probs.dtype, device=probs.device).index_add_(0, ids, probs)
 
 
-def mean_log_expected(probs: Tensor, ids: Tensor, mass: Tensor, /) -> float:
-    """Return the mean over rows of log sum_z P(y|z) theta_z, where P(y, z) is `mass` up to a factor.
+def log_expected(probs: Tensor, ids: Tensor, mass: Tensor, /) -> tuple[Tensor, Tensor]:
+    """Return log sum_z P(y|z) theta_z of each row `[N]`, where P(y, z) is `mass` up to a factor.
 
     Source classes without mass have no conditional; no row gives them any probability either, so they drop out.
+
+    Returns:
+        The logarithms, and the derivative of their mean by each target class's share of the rows `[C]`, up to a
+        constant: `mean of the class + 1 - sum_z R_z P(c|z) / n_c` with R_z the posterior mass of z given the labels.
     """
     total = mass.sum(0)
     conditional = torch.where(total > 0, mass / total.clamp_min(torch.finfo(total.dtype).tiny), 0.0)
-    logs = torch.zeros((), dtype=probs.dtype, device=probs.device)
-    step = max(1, 2**23 // probs.shape[1])
-    for start in range(0, probs.shape[0], step):
-        some = slice(start, start + step)
-        logs += (probs[some] * conditional[ids[some]]).sum(1).log().sum()
-    return float(logs) / probs.shape[0]
+    logs = torch.empty(probs.shape[0], dtype=probs.dtype, device=probs.device)
+    posterior = torch.zeros_like(total)
+    for some in slices(probs.shape[0], max(1, 2**23 // probs.shape[1])):
+        terms = probs[some] * conditional[ids[some]]
+        expected = terms.sum(1)
+        logs[some] = expected.log()
+        posterior += (terms / expected[:, None]).sum(0)
+    counts = torch.bincount(ids, minlength=mass.shape[0]).clamp_min(1)
+    by_class = torch.zeros(mass.shape[0], dtype=probs.dtype, device=probs.device).index_add_(0, ids, logs) / counts
+    return logs, by_class - (conditional @ posterior) / counts

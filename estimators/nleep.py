@@ -11,7 +11,7 @@ from torch import Tensor
 
 from estimators._rows import class_counts, class_ids, feature_rows
 from estimators._rows_pca import principal_components
-from estimators._rows_probs import joint_mass, mean_log_expected
+from estimators._rows_probs import joint_mass, log_expected
 from estimators.errors import Degenerate, InvalidInput
 from estimators.score import Score
 
@@ -78,8 +78,9 @@ def nleep(
         warnings.simplefilter("ignore", ConvergenceWarning)  # reported in the diagnostics
         mixture.fit(data[order])
     responsibilities = torch.from_numpy(mixture.predict_proba(data))
+    logs, _ = log_expected(responsibilities, ids, joint_mass(responsibilities, ids, n_classes))
     return Score(
-        mean_log_expected(responsibilities, ids, joint_mass(responsibilities, ids, n_classes)),
+        float(logs.mean()),
         None,
         {
             "components": count,
