@@ -53,8 +53,10 @@ class Decoder:
                     image.draft(None, (max(1, facts.width // 8), max(1, facts.height // 8)))
                 with self._room_for(image.width * image.height):
                     image.load()
-        except (ImageBomb, MemoryError):
+        except ImageBomb:
             raise
+        except MemoryError as error:
+            raise ImageBomb("An image needs more memory to decode than there is", where=name) from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageBomb(f"An image declares more than {self.max_pixels:,} pixels", where=name) from error
         except Exception as error:  # on damaged files Pillow's plugins raise anything, from KeyError to SyntaxError

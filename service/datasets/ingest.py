@@ -2,8 +2,9 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,21 +69,24 @@ def ingest(
         plan = surveyed.plan
         total = None if plan.layout == "parquet" else len(plan.places)
         findings = Findings()
+        # Rows are counted apart from the bytes of the shards that hold them, or both would count once too often.
+        rows_meter = Meter(limits, archive_bytes=source.size, cancelled=cancelled)
         items = (
-            _shard_rows(source, plan, staging.directory, meter, findings)
+            _shard_rows(source, plan, staging.directory, meter, rows_meter, findings)
             if plan.layout == "parquet"
             else _images(source, plan, meter, limits)
         )
         done = 0
-        for item, outcome in _checked(items, staging, limits, workers):
-            if isinstance(outcome, _Checked):
-                findings.image(item.path, item.places, outcome.content_hash, outcome.facts)
-            else:
-                findings.problem(item.path, outcome)
-            done += 1
-            if done % _REPORT_EVERY == 0:
-                meter.check_cancelled()
-                progress(done, total)
+        with closing(_checked(items, staging, limits, workers)) as outcomes:
+            for item, outcome in outcomes:
+                if isinstance(outcome, _Checked):
+                    findings.image(item.path, item.places, outcome.content_hash, outcome.facts)
+                else:
+                    findings.problem(item.path, outcome)
+                done += 1
+                if done % _REPORT_EVERY == 0:
+                    meter.check_cancelled()
+                    progress(done, total)
         meter.check_cancelled()
         origin = Origin(source.format, plan.layout, plan.unlabelled, plan.problems, surveyed.other_files, plan.notes)
         manifest, report = findings.conclude(origin)
@@ -102,9 +106,11 @@ def _images(source: Source, plan: Plan, meter: Meter, limits: Limits, /) -> Iter
             yield _Item(path, plan.places[path], b"", str(error))
 
 
-def _shard_rows(source: Source, plan: Plan, scratch: Path, meter: Meter, findings: Findings, /) -> Iterator[_Item]:
+def _shard_rows(
+    source: Source, plan: Plan, scratch: Path, meter: Meter, rows_meter: Meter, findings: Findings, /
+) -> Iterator[_Item]:
     for member in source.stream(frozenset(plan.shards).__contains__, meter):
-        for row in shard_images(member, scratch, meter):
+        for row in shard_images(member, scratch, rows_meter):
             if row.label is None:
                 findings.unlabelled(row.name)
             else:
@@ -113,7 +119,7 @@ def _shard_rows(source: Source, plan: Plan, scratch: Path, meter: Meter, finding
 
 def _checked(
     items: Iterable[_Item], staging: Staging, limits: Limits, workers: int, /
-) -> Iterator[tuple[_Item, _Checked | str]]:
+) -> Generator[tuple[_Item, _Checked | str], None, None]:
     """In the order of `items`. Few images are in flight at once, so memory does not grow with the dataset."""
     decoder = Decoder(max_pixels=limits.max_image_pixels)
     waiting: deque[tuple[_Item, Future[_Checked | str]]] = deque()

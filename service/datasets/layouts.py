@@ -55,35 +55,37 @@ def folder_plan(paths: Iterable[str], /) -> Plan:
     a mixture is refused, because 'train' is a class of vehicles too and a guess would be silently wrong.
     Without splits every image is of 'train', the split that rankings use.
     """
-    split_paths = {path: path.split("/") for path in paths}
-    depth = _enclosing_depth(split_paths.values())
-    inner = {path: parts[depth:] for path, parts in split_paths.items()}
-    tops = {parts[0] for parts in inner.values() if len(parts) > 1}
+    every = tuple(paths)
+    names = {path.rpartition("/")[0] for path in every}  # far fewer than images
+    folders = {name: name.split("/") if name else [] for name in names}
+    depth = _enclosing_depth(folders.values())
+    inner = {name: parts[depth:] for name, parts in folders.items()}
+    tops = {parts[0] for parts in inner.values() if parts}
     named = {top for top in tops if split_named(top)}
-    with_subfolders = {parts[0] for parts in inner.values() if len(parts) > 2}
+    with_subfolders = {parts[0] for parts in inner.values() if len(parts) > 1}
     if named and named == tops:
         if not with_subfolders:
             raise NoLabels("The folders of the splits hold images and no class folders")
-        return _plan(inner, split_at=0, class_at=1)
+        return _plan(every, inner, split_at=0, class_at=1)
     if named & with_subfolders:
         raise AmbiguousLayout(
             f"Beside the folder of a split, '{min(named & with_subfolders)}', stands another, '{min(tops - named)}'"
         )
-    seconds = {parts[1] for parts in inner.values() if len(parts) > 2}
+    seconds = {parts[1] for parts in inner.values() if len(parts) > 1}
     if seconds and all(split_named(second) for second in seconds):
-        if direct := next((parts[0] for parts in inner.values() if len(parts) == 2), None):
+        if direct := min((parts[0] for parts in inner.values() if len(parts) == 1), default=None):
             raise AmbiguousLayout(f"Classes hold folders of splits, and '{direct}' holds images directly")
-        return _plan(inner, split_at=1, class_at=0)
-    return _plan(inner, split_at=None, class_at=0)
+        return _plan(every, inner, split_at=1, class_at=0)
+    return _plan(every, inner, split_at=None, class_at=0)
 
 
-def _enclosing_depth(paths: Iterable[list[str]], /) -> int:
+def _enclosing_depth(folders: Iterable[list[str]], /) -> int:
     """How many leading folders hold every image that lies in any folder, and are neither a split nor the class."""
-    inside = [parts for parts in paths if len(parts) > 1]
+    inside = [parts for parts in folders if parts]
     depth = 0
     while inside:
         first = inside[0][depth]
-        deeper = [parts for parts in inside if len(parts) > depth + 2]
+        deeper = [parts for parts in inside if len(parts) > depth + 1]
         if split_named(first) or not deeper or any(parts[depth] != first for parts in inside):
             break
         inside = deeper
@@ -91,21 +93,25 @@ def _enclosing_depth(paths: Iterable[list[str]], /) -> int:
     return depth
 
 
-def _plan(inner: dict[str, list[str]], /, *, split_at: int | None, class_at: int) -> Plan:
-    needed = class_at + 1 if split_at is None else max(class_at, split_at) + 1
+def _plan(paths: Iterable[str], inner: dict[str, list[str]], /, *, split_at: int | None, class_at: int) -> Plan:
+    place_of = {name: _place(parts, split_at, class_at) for name, parts in inner.items()}
+    shared = {place: (place,) for place in place_of.values() if place}
     places: dict[str, tuple[Place, ...]] = {}
     unlabelled = []
-    shared: dict[tuple[str, Split], tuple[Place, ...]] = {}
-    for path, parts in inner.items():
-        split = "train" if split_at is None else split_named(parts[split_at]) if len(parts) > split_at else None
-        if len(parts) <= needed or split is None:
+    for path in paths:
+        place = place_of[path.rpartition("/")[0]]
+        if place is None:
             unlabelled.append(path)
-            continue
-        label = clean_label(parts[class_at])
-        if label is None:
-            unlabelled.append(path)
-            continue
-        places[path] = shared.setdefault((label, split), (Place(label, split),))
+        else:
+            places[path] = shared[place]
     if not places:
         raise NoLabels("No image lies in a folder that names its class")
     return Plan("folders", places, unlabelled=tuple(unlabelled))
+
+
+def _place(parts: list[str], split_at: int | None, class_at: int, /) -> Place | None:
+    if len(parts) <= max(class_at, split_at or 0):
+        return None
+    split = "train" if split_at is None else split_named(parts[split_at])
+    label = clean_label(parts[class_at])
+    return Place(label, split) if label and split else None

@@ -37,7 +37,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 def checked_path(raw: str, /) -> str:
     """The name in Unicode NFC without '.' and empty parts; '' for the root. Refuses what leads outside."""
-    if "\0" in raw or any(unicodedata.category(c) == "Cc" for c in raw):
+    if not raw.isprintable() and any(unicodedata.category(c) == "Cc" for c in raw):
         raise BadName("A file's name holds a control character", where=raw)
     if "\\" in raw:
         raise PathTraversal("A file's name holds a backslash", where=raw)
@@ -63,7 +63,7 @@ def readable_name(raw: str, /) -> str:
 
 def is_litter(path: str, /) -> bool:
     """Hidden files, and what macOS and Windows leave behind."""
-    return any(part.startswith(".") or part.lower() in _LITTER for part in path.split("/"))
+    return path.startswith(".") or "/." in path or not _LITTER.isdisjoint(path.lower().split("/"))
 
 
 def suffix(path: str, /) -> str:

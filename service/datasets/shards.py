@@ -102,7 +102,7 @@ def _rows(file: Any, schema: _Schema, name: str, meter: Meter, /) -> Iterator[Sh
                     yield ShardImage(at, split, text, b"", f"is larger than {meter.limits.max_image_bytes:,} bytes")
                 else:
                     yield ShardImage(at, split, text, data)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise CorruptArchive("A Parquet file is damaged", where=f"{name}#{number}") from error
 
 
@@ -135,8 +135,10 @@ def _schema(file: Any, name: str, /) -> _Schema:
     named = [column for column in plain if column.lower() in _LABEL_COLUMNS]
     label = _chosen(stated_labels or named, _LABEL_COLUMNS, "label", name)
     for column, fits in ((image, _holds_bytes), (label, _holds_a_label)):
-        if column not in arrow.names or not fits(arrow.field(column).type):
-            raise BadManifest(f"The column '{column}' has a type that is not read", where=name)
+        if arrow.names.count(column) != 1 or not fits(arrow.field(column).type):
+            raise BadManifest(
+                f"The column '{column}' is missing, stands there twice or has a type that is not read", where=name
+            )
     names = features.get(label, {}).get("names") if label in stated_labels else None
     if names is not None and not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
         raise BadManifest("The class names in the schema are no list of strings", where=name)
@@ -152,7 +154,7 @@ def _features(metadata: dict[bytes, bytes] | None, name: str, /) -> dict[str, di
         return {}
     try:
         features = json.loads(raw)["info"]["features"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadManifest("The schema's 'huggingface' metadata cannot be read", where=name) from error
     if not isinstance(features, dict):
         raise BadManifest("The schema's 'huggingface' metadata cannot be read", where=name)

@@ -289,3 +289,38 @@ def test_the_store_keeps_original_bytes_not_decoded_ones(store):
     result = of_files({**GOOD, "cat/x.jpg": data}, store)
     assert any(row.content_hash == hashlib.sha256(data).digest() for row in result.manifest.rows())
     assert zlib.crc32(store.path("p", sha(data)).read_bytes()) == zlib.crc32(data)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every file")
+def test_a_file_of_a_folder_that_cannot_be_opened_is_reported(store, tmp_path):
+    root = archives.folder(tmp_path / "ds", GOOD)
+    (root / "cat/0.png").chmod(0)
+    report = ingest(root, store=store, project="p").report
+    assert [p.name for p in report.unreadable.shown] == ["cat/0.png"]
+
+
+def test_a_file_of_a_folder_that_vanishes_is_reported(store, tmp_path):
+    root = archives.folder(tmp_path / "ds", class_folders(each=80))
+    last = root / "dog/79.png"
+    report = ingest(
+        root, store=store, project="p", threads=1, progress=lambda done, _: last.unlink(missing_ok=True)
+    ).report
+    assert [(p.name, p.reason) for p in report.unreadable.shown] == [
+        ("dog/79.png", "cannot be opened (No such file or directory)")
+    ]
+
+
+def test_the_number_of_threads_changes_nothing(store):
+    one, many = (
+        ingest(upload, store=store, project="p", threads=threads)
+        for upload in [_written(store, SPLITS)]
+        for threads in (1, 12)
+    )
+    assert list(one.manifest.rows()) == list(many.manifest.rows())
+    assert one.report == many.report
+
+
+def _written(store: BlobStore, files: dict[str, bytes]):
+    path = store.root.parent / "upload"
+    path.write_bytes(zip_bytes(files))
+    return path

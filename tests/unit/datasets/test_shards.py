@@ -112,7 +112,13 @@ REFUSED = {
     "measured values": (lambda: shard(pictures(2), [0.1, 0.7]), BadManifest),
     "several labels an image": (lambda: shard(pictures(2), [[0], [1, 2]]), BadManifest),
     "label without a name": (lambda: shard(pictures(2), [0, 5], features=CAT_DOG), BadManifest),
-    "metadata that is no JSON": (lambda: shard(pictures(2), [0, 1]).replace(b"x", b"x"), None),
+    "metadata that is no JSON": (lambda: _with_metadata("{"), BadManifest),
+    "metadata nested without end": (lambda: _with_metadata("[" * 100_000), BadManifest),
+    "labels that are no UTF-8": (
+        lambda: shard(pictures(2), ["cat_cat", "dog_dog"], use_dictionary=False).replace(b"cat_cat", b"cat\xff\xfeat"),
+        CorruptArchive,
+    ),
+    "two columns of one name": (lambda: _doubled(), BadManifest),
     "one class named": (
         lambda: shard(pictures(2), [0, 0], features={"label": {"names": ["cat"], "_type": "ClassLabel"}}),
         OneClass,
@@ -122,7 +128,22 @@ REFUSED = {
     "damaged pages": (lambda: _damaged(shard([picture(n) * 50 for n in range(9)], list(range(9)))), CorruptArchive),
     "a bomb": (lambda: shard([picture(1), BOMBS["png"]], [0, 1]), ImageBomb),
 }
-del REFUSED["metadata that is no JSON"]
+
+
+def _with_metadata(text: str) -> bytes:
+    table = pa.table({"image": pictures(2), "label": [0, 1]}).replace_schema_metadata({"huggingface": text})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _doubled() -> bytes:
+    table = pa.Table.from_arrays(
+        [pa.array(pictures(2)), pa.array([0, 1]), pa.array([1, 0])], ["image", "label", "label"]
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
 
 
 def _damaged(data: bytes) -> bytes:
