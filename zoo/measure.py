@@ -52,8 +52,9 @@ def _measure(
     module: torch.nn.Module, run: Callable[[torch.Tensor], torch.Tensor], height: int, width: int, /
 ) -> Measured:
     params = sum(p.numel() for p in module.parameters())
+    module.requires_grad_(requires_grad=False)
     counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), torch.device("meta"), counter:
+    with torch.no_grad(), torch.device("meta"), counter:
         features = run(torch.empty(1, 3, height, width))
     # The counter reports two operations for each multiply-add.
     return Measured(params, counter.get_total_flops() // 2, int(features.shape[1]) if features.ndim == 2 else None)
