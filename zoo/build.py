@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from zoo.catalog import ModelCard
-from zoo.checkpoints import StateDict, checkpoint_format, load_state_dict
+from zoo.checkpoints import StateDict, check, checkpoint_format, load_state_dict
 from zoo.errors import BadCard, UnknownArchitecture, WeightsMismatch
 from zoo.libraries import open_clip, timm
 from zoo.matching import apply, head_classes, without_head
@@ -73,8 +73,10 @@ def _timm_registry(card: ModelCard, entry: RegistryUri, path: Path, /) -> Built:
     if "num_classes" in card.arch_kwargs:
         # timm would then load everything but the head, without complaint, and leave the head random.
         raise BadCard("a registry entry's head is what its weights hold: leave num_classes out of arch_kwargs")
-    source: dict[str, Any] = {"file": str(path)}
-    if checkpoint_format(path) == "torch" or path.suffix != ".safetensors":
+    if checkpoint_format(path) == "safetensors" and path.suffix == ".safetensors":
+        check(path)
+        source: dict[str, Any] = {"file": str(path)}
+    else:
         # timm would read a pickle with full powers; only tensors are handed on.
         source = {"state_dict": load_state_dict(path)}
     module = _create(card, f"{entry.architecture}.{entry.tag}", dict(card.arch_kwargs), overlay=source)
@@ -142,7 +144,7 @@ def _create(
 
 
 def _open_clip(card: ModelCard, path: Path, /) -> Built:
-    checkpoint_format(path)
+    check(path)
     try:
         model = open_clip().create_model(card.architecture, pretrained=str(path), weights_only=True, **card.arch_kwargs)
     except _REFUSALS as error:

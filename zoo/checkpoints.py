@@ -39,6 +39,22 @@ def checkpoint_format(path: Path, /) -> Literal["safetensors", "torch"]:
     raise UnsafeCheckpoint(f"{path.name} is neither a safetensors file nor a PyTorch checkpoint")
 
 
+def check(path: Path, /) -> None:
+    """Raises what `load_state_dict` would, before another library is let near the file.
+
+    A safetensors file holds no code, so its header alone is read: that is where a truncated file shows.
+    """
+    match checkpoint_format(path):
+        case "safetensors":
+            try:
+                with safetensors.safe_open(path, framework="pt"):
+                    pass
+            except (safetensors.SafetensorError, OSError) as error:
+                raise CorruptCheckpoint(f"{path.name} is a damaged safetensors file: {error}") from error
+        case "torch":
+            load_state_dict(path)
+
+
 def load_state_dict(path: Path, /) -> StateDict:
     """The tensors of a checkpoint by name, floating ones as float32.
 

@@ -12,7 +12,8 @@ Rules, in this order:
 
 import io
 import math
-import warnings
+import struct
+import zlib
 from typing import assert_never
 
 import numpy as np
@@ -32,24 +33,27 @@ _FILTERS: dict[Interpolation, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+# What PIL's readers let through on damaged files; Warning counts where the caller turned warnings into errors.
+_DAMAGES = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError),
+    *(AttributeError, RuntimeError, struct.error, zlib.error, Warning),
+)
 _ALPHA = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
 def decode(data: bytes, /, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Upright RGB image of the bytes. Raises BadImage, never PIL's own errors."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # our own cap stands below; other PIL warnings name no defect of the pixels
-            image = Image.open(io.BytesIO(data))
-            if image.width * image.height > max_pixels:
-                raise BadImage(f"{image.width}x{image.height} is over the cap of {max_pixels} pixels")
-            return to_rgb(image)
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > max_pixels:
+            raise BadImage(f"{image.width}x{image.height} is over the cap of {max_pixels} pixels")
+        return to_rgb(image)
     except BadImage:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError) as error:
-        raise BadImage(f"cannot be decoded: {type(error).__name__}") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage("over the decoder's cap of pixels") from error
+    except _DAMAGES as error:
+        raise BadImage(f"cannot be decoded: {type(error).__name__}") from error
 
 
 def to_rgb(image: Image.Image, /) -> Image.Image:

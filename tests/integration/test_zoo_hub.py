@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from zoo.catalog import ModelCard, PreprocessConfig, WeightsRef
-from zoo.errors import HubUnreachable, WeightsMismatch, WeightsNotFound
+from zoo.errors import CorruptCheckpoint, HubUnreachable, UnsafeCheckpoint, WeightsMismatch, WeightsNotFound
 from zoo.extract import load
 from zoo.libraries import open_clip, timm
 from zoo.sources import import_open_clip, import_timm
@@ -93,6 +93,22 @@ def test_a_timm_entry_with_other_tensors_is_a_mismatch(tmp_path: Path) -> None:
         load(card, device="cpu", cache_dir=tmp_path, hub_cache_dir=tmp_path)
 
 
+def test_a_damaged_or_unsafe_registry_file_is_refused(tmp_path: Path) -> None:
+    (card,) = import_timm("test_resnet.r160_in1k")
+    assert card.hub_id is not None
+    path = publish(tmp_path / "a", card.hub_id, "model.safetensors", tensors=random_timm("test_resnet").state_dict())
+    path.resolve().write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CorruptCheckpoint):
+        load(card, device="cpu", cache_dir=tmp_path, hub_cache_dir=tmp_path / "a")
+    (clip,) = import_open_clip("RN50.openai")
+    assert clip.hub_id is not None
+    for entry, name in ((card, "pytorch_model.bin"), (clip, "open_clip_pytorch_model.bin")):
+        whole: Any = {"state_dict": random_timm("test_resnet")}
+        publish(tmp_path / name, entry.hub_id or "", name, tensors=whole, pickled=True)
+        with pytest.raises(UnsafeCheckpoint):
+            load(entry, device="cpu", cache_dir=tmp_path, hub_cache_dir=tmp_path / name)
+
+
 @pytest.mark.parametrize("uri", ["hf-hub:org/own", f"hf-hub:org/own@{COMMIT}", "hf-hub:org/own@main/model.safetensors"])
 def test_a_hub_reference_loads_from_the_cache(tmp_path: Path, uri: str) -> None:
     publish(tmp_path, "org/own", "model.safetensors", tensors=random_timm("test_resnet").state_dict())
@@ -121,6 +137,10 @@ def test_an_open_clip_tower_loads_from_the_cache(tmp_path: Path) -> None:
     assert torch.allclose(features, wanted, rtol=1e-5, atol=1e-6)
     assert probs is None
     assert extractor.feature_dim == card.feature_dim == 1024
+    path = fetch(card.weights, cache_dir=tmp_path, library="open_clip", hub_cache_dir=tmp_path).path.resolve()
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CorruptCheckpoint):
+        load(card, device="cpu", cache_dir=tmp_path, hub_cache_dir=tmp_path)
     half.pop("visual.conv1.weight")
     other = tmp_path / "other"
     publish(other, card.hub_id, "open_clip_model.safetensors", tensors=half)
