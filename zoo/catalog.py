@@ -126,8 +126,8 @@ class WeightsRef:
 
     def __post_init__(self) -> None:
         parse_weights_uri(self.uri)
-        if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
-            raise BadCard(f"sha256 must be 64 lower-case hexadecimal digits, not {self.sha256!r}")
+        if self.sha256 is not None:
+            _matches(self.sha256, _SHA256, "sha256 must be 64 lower-case hexadecimal digits")
         _one_of(self.match, get_args(MatchRule), "match")
 
     @property
@@ -188,12 +188,18 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         _one_of(self.library, get_args(Library), "library")
-        if not _ARCHITECTURE.fullmatch(self.architecture):
-            raise BadCard(f"architecture {self.architecture!r} may hold letters, digits, '_' and '-' only")
-        if not _TAG.fullmatch(self.tag):
-            raise BadCard(f"tag {self.tag!r} may hold letters, digits, '_', '-' and '.' only")
-        if not _NAME.fullmatch(self.name):
-            raise BadCard(f"name {self.name!r} may hold letters, digits, '_', '-', '.', '+' and '@' only, 200 at most")
+        _matches(self.architecture, _ARCHITECTURE, "architecture may hold letters, digits, '_' and '-' only")
+        _matches(self.tag, _TAG, "tag may hold letters, digits, '_', '-' and '.' only")
+        _matches(self.name, _NAME, "name may hold letters, digits, '_', '-', '.', '+' and '@' only, 200 at most")
+        if not isinstance(self.weights, WeightsRef) or not isinstance(self.preprocess, PreprocessConfig):
+            raise BadCard("weights and preprocess must be objects")
+        for key in ("family", "licence", "pretrained_on", "hub_id"):
+            if not isinstance(getattr(self, key), str | None):
+                raise BadCard(f"{key} must be text, not {getattr(self, key)!r}")
+        for key in ("arch_kwargs", "tags"):
+            value = getattr(self, key)
+            if not isinstance(value, Mapping) or any(not isinstance(k, str) for k in value):
+                raise BadCard(f"{key} must be an object, not {value!r}")
         forbidden = FORBIDDEN_ARCH_KWARGS & set(self.arch_kwargs)
         if forbidden:
             raise BadCard(f"arch_kwargs may not hold {', '.join(sorted(forbidden))}")
@@ -215,7 +221,7 @@ class ModelCard:
             raise BadCard(f"{self.weights.uri} names another architecture than {self.architecture}")
         if self.library == "open_clip" and self.weights.match != "name":
             raise BadCard("open_clip weights match by name only")
-        if any(not isinstance(k, str) or not isinstance(v, str) for k, v in self.tags.items()):
+        if any(not isinstance(v, str) for v in self.tags.values()):
             raise BadCard("tags must map text to text")
 
     def to_json(self) -> dict[str, JsonValue]:
@@ -234,8 +240,6 @@ class ModelCard:
             known["weights"] = WeightsRef.from_json(known["weights"])
         if isinstance(known.get("preprocess"), Mapping):
             known["preprocess"] = PreprocessConfig.from_json(known["preprocess"])
-        if not isinstance(known["weights"], WeightsRef):
-            raise BadCard("weights must be an object with a uri")
         return cls(**known)
 
 
@@ -272,8 +276,7 @@ def canonical_json(value: object, /) -> str:
 
 def extractor_id(card: ModelCard, /, *, weights_sha256: str, precision: Precision = "float32") -> str:
     """Identity of the features: everything that can change their value, and nothing that cannot (name, licence)."""
-    if not _SHA256.fullmatch(weights_sha256):
-        raise BadCard(f"weights_sha256 must be 64 lower-case hexadecimal digits, not {weights_sha256!r}")
+    _matches(weights_sha256, _SHA256, "weights_sha256 must be 64 lower-case hexadecimal digits")
     _one_of(precision, get_args(Precision), "precision")
     identity = {
         "library": card.library,
@@ -307,6 +310,11 @@ def _known(data: Mapping[str, Any], cls: type, /) -> dict[str, Any]:
 def _one_of(value: Any, allowed: tuple[str, ...], what: str, /) -> None:
     if value not in allowed:
         raise BadCard(f"{what} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def _matches(value: Any, pattern: re.Pattern[str], rule: str, /) -> None:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise BadCard(f"{rule}, not {value!r}")
 
 
 def _number(value: Any, what: str, /) -> float:

@@ -123,6 +123,28 @@ def test_a_card_without_weights_is_refused() -> None:
             ModelCard.from_json(broken)
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from([*card().to_json(), "weights.uri", "weights.sha256", "preprocess.mean"]), json_values)
+def test_any_json_is_a_card_or_a_bad_card(key: str, value: Any) -> None:
+    data: Any = card().to_json()
+    outer, _, inner = key.partition(".")
+    if inner:
+        data[outer][inner] = value
+    else:
+        data[outer] = value
+    try:
+        made = ModelCard.from_json(data)
+    except BadCard:
+        return
+    assert ModelCard.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
 def test_the_signature_names_pixels_and_not_their_scale() -> None:
     plain = PreprocessConfig()
     assert plain.signature == replace(plain, mean=(0, 0, 0), std=(1, 1, 1), fill=(9, 9, 9)).signature
