@@ -59,8 +59,10 @@ def parc(
     Notes:
         The published projection is drawn at random (seed 1919, one power iteration), and where N < D it depends on the
         order of the rows; the default is exact. Both take fewer than 32 components where the rank is less, where the
-        authors' code raises. Correlations between indicators take two values only, so that the second ranking is all
-        ties: the largest attainable value is below 100. The memory is that of a few N x N matrices.
+        authors' code raises. The correlation of two rows depends on the signs of the components, which a projection
+        leaves open: `exact` makes each component's largest loading positive. Correlations between indicators take two
+        values only, so that the second ranking is all ties: the largest attainable value is below 100. The memory is
+        that of a few N x N matrices.
     """
     if variant not in ("exact", "published"):
         raise InvalidInput(f"variant must be 'exact' or 'published', got {variant!r}")
