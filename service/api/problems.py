@@ -17,6 +17,7 @@ from service.datasets import errors as datasets
 from service.embeddings import errors as embeddings
 from service.models import errors as models
 from service.rankings import errors as rankings
+from service.scoring import errors as scoring
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -53,7 +54,8 @@ KINDS: dict[type[core.ServiceError], Kind] = {
     models.ModelInUse: Kind("model-in-use", "The model is in use", 409),
     models.BadModelCard: Kind("bad-model-card", "The model's description does not hold together", 422),
     rankings.DatasetRefusedForRanking: Kind("dataset-was-refused", "The dataset was refused", 409),
-    rankings.UnknownEstimator: Kind("unknown-estimator", "The estimator cannot be used", 422),
+    scoring.BadArrays: Kind("bad-arrays", "The arrays cannot be scored", 422),
+    scoring.UnknownEstimator: Kind("unknown-estimator", "The estimator cannot be used", 422),
 }
 
 _TOO_LARGE = (datasets.TooLarge, datasets.TooManyEntries, datasets.CompressionBomb, datasets.ImageBomb)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from estimators.catalog import SPECS, Direction
 from service.cli.output import out, print_json
-from service.rankings.service import DEFAULT_PANEL
+from service.scoring.panel import DEFAULT_PANEL
 
 
 def list_estimators(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:

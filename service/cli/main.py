@@ -5,7 +5,7 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from service.cli import datasets, db, estimators, models, rank, rankings, serve, store
+from service.cli import datasets, db, estimators, models, rank, rankings, score, serve, store
 from service.cli.output import fail
 from service.core.errors import ServiceError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     epilog="Start with: `zooscout models import timm`, then `zooscout rank PATH --models 'resnet*'`.",
 )
 app.command("rank")(rank.rank)
+app.command("score")(score.score)
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("demo")(serve.demo)

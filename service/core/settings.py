@@ -30,6 +30,10 @@ class UploadSettings(_Group):
     max_image_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = 120_000_000
 
 
+class ScoringSettings(_Group):
+    max_array_bytes: PositiveInt = 8 * 2**30
+
+
 class ServerSettings(_Group):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8750
@@ -60,6 +64,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     database: DatabaseSettings = DatabaseSettings()
     uploads: UploadSettings = UploadSettings()
+    scoring: ScoringSettings = ScoringSettings()
     server: ServerSettings = ServerSettings()
     worker: WorkerSettings = WorkerSettings()
     store: StoreSettings = StoreSettings()

@@ -17,7 +17,7 @@ from service.jobs.model import Priority, TaskKind, TaskState
 from service.models import repository as models
 from service.models import service as catalog
 from service.rankings import repository
-from service.rankings.errors import DatasetRefusedForRanking, UnknownEstimator
+from service.rankings.errors import DatasetRefusedForRanking
 from service.rankings.ordering import order
 from service.rankings.schemas import (
     DatasetBrief,
@@ -31,10 +31,11 @@ from service.rankings.schemas import (
 )
 from service.rankings.tables import EntryRow, RankingRow
 from service.scoring import repository as scoring
+from service.scoring.errors import UnknownEstimator
 from service.scoring.evidence import params_id
+from service.scoring.panel import chosen
 from service.scoring.repository import StoredScore
 
-DEFAULT_PANEL = ("logme", "knn", "h_score")
 GATHERED = frozenset({Need.MOMENTS, Need.FEATURES, Need.SOURCE_PROBS})
 DEFAULT_PARAMS_ID = params_id({})
 
@@ -45,13 +46,12 @@ def chosen_estimators(names: Sequence[str] | None, ordered_by: str | None, /) ->
     Raises:
         UnknownEstimator: A name is unknown, or needs evidence that a ranking does not gather.
     """
-    wanted = list(dict.fromkeys(names or DEFAULT_PANEL))
-    for name in [*wanted, *([ordered_by] if ordered_by else [])]:
-        spec = SPECS.get(name)
-        if spec is None:
-            raise UnknownEstimator(f"There is no estimator '{name}'; the known ones are {', '.join(sorted(SPECS))}.")
-        if not spec.needs <= GATHERED:
-            lacking = ", ".join(sorted(spec.needs - GATHERED))
+    if names == ["all"]:
+        names = [name for name, spec in SPECS.items() if spec.needs <= GATHERED]
+    wanted = chosen(names)
+    for name in chosen([*wanted, *([ordered_by] if ordered_by else [])]):
+        if not SPECS[name].needs <= GATHERED:
+            lacking = ", ".join(sorted(SPECS[name].needs - GATHERED))
             raise UnknownEstimator(f"'{name}' needs {lacking}, which a ranking does not gather.")
     if ordered_by is not None and ordered_by not in wanted:
         wanted.append(ordered_by)

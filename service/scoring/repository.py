@@ -8,8 +8,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
+from service.core.errors import NotFound
 from service.core.ids import new_id
-from service.scoring.tables import ScoreRow
+from service.scoring.tables import ScoreRow, ScoringRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +95,19 @@ def _stored(row: ScoreRow) -> StoredScore:
         diagnostics=row.diagnostics,
         replicates=tuple(row.replicates),
     )
+
+
+def add_scoring(session: Session, project_id: str, estimators: Sequence[str], /) -> ScoringRow:
+    row = ScoringRow(
+        id=new_id("so"), project_id=project_id, estimators=list(estimators), state="queued", created_at=utc_now()
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def get_scoring(session: Session, project_id: str, ident: str, /) -> ScoringRow:
+    row = session.get(ScoringRow, ident)
+    if row is None or row.project_id != project_id:
+        raise NotFound("scoring", ident)
+    return row

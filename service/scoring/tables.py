@@ -9,6 +9,22 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.core.db import Base
 
 
+class ScoringRow(Base):
+    """A request to score features that a user brought; its file goes once it is answered."""
+
+    __tablename__ = "scorings"
+    __table_args__ = (Index("ix_scorings_project_id_created_at", "project_id", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    estimators: Mapped[list[Any]]
+    state: Mapped[str] = mapped_column(String(20))  # queued | done | failed
+    scores: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
 class ScoreRow(Base):
     __tablename__ = "scores"
     __table_args__ = (

@@ -1,10 +1,13 @@
 """One function a kind of task. What needs torch is imported inside, so that a cached ranking never loads it."""
 
-from typing import assert_never, cast
+from pathlib import Path
+from typing import Any, assert_never, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from estimators.errors import EstimatorError
+from service.core.clock import utc_now
 from service.core.errors import Conflict
 from service.datasets import repository as datasets
 from service.datasets.manifest import Manifest, read_manifest
@@ -16,6 +19,9 @@ from service.rankings import repository as rankings
 from service.rankings.planning import plan
 from service.rankings.results import Failed, Scored, record
 from service.rankings.service import close_if_complete
+from service.scoring import repository as scores
+from service.scoring.arrays import read_arrays
+from service.scoring.errors import BadArrays
 from service.worker.context import Watch, WorkerContext
 from zoo.catalog import ModelCard
 
@@ -36,6 +42,8 @@ def handle(context: WorkerContext, task: Task, watch: Watch, /) -> None:
             resolve_model(context, task)
         case TaskKind.IMPORT:
             import_models(context, task)
+        case TaskKind.SCORE:
+            score_features(context, task)
         case TaskKind.COLLECT:
             from service.worker.collecting import collect
 
@@ -67,6 +75,10 @@ def give_up(context: WorkerContext, task: Task, reason: str, /) -> None:
                 model = models.find(session, task.project_id, task.subject_id)
                 if model is not None:
                     model.state, model.error = "failed", reason
+            case TaskKind.SCORE:
+                scoring = scores.get_scoring(session, task.project_id, task.subject_id)
+                scoring.state, scoring.error, scoring.finished_at = "failed", problem, utc_now()
+                Path(task.payload["source"]).unlink(missing_ok=True)
             case TaskKind.IMPORT | TaskKind.COLLECT:
                 pass
             case _:
@@ -192,6 +204,27 @@ def resolve_model(context: WorkerContext, task: Task, /) -> None:
     with context.database.write() as session:
         jobs.finish(session, task, state=TaskState.DONE)
         models.pin(session, models.get(session, task.project_id, task.subject_id), proven, params=params)
+
+
+def score_features(context: WorkerContext, task: Task, /) -> None:
+    """Scores features that a user brought; the file goes with the answer."""
+    from service.compute.own_scores import score_arrays
+
+    source = Path(task.payload["source"])
+    with context.database.read() as session:
+        names = list(scores.get_scoring(session, task.project_id, task.subject_id).estimators)
+    found: dict[str, Any] = {}
+    error: dict[str, Any] | None = None
+    try:
+        found = score_arrays(read_arrays(source, max_bytes=context.settings.scoring.max_array_bytes), names)
+    except (BadArrays, EstimatorError) as refusal:
+        error = {"type": "/problems/bad-arrays", "title": "The arrays cannot be scored", "detail": str(refusal)}
+    with context.database.write() as session:
+        jobs.finish(session, task, state=TaskState.DONE)
+        row = scores.get_scoring(session, task.project_id, task.subject_id)
+        row.state, row.scores, row.error = ("failed" if error else "done"), found, error
+        row.finished_at = utc_now()
+    source.unlink(missing_ok=True)
 
 
 def import_models(context: WorkerContext, task: Task, /) -> None:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from estimators.catalog import SPECS
-from service.rankings.service import DEFAULT_PANEL
+from service.scoring.panel import DEFAULT_PANEL
 
 router = APIRouter(tags=["estimators"])
 

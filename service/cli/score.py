@@ -1,0 +1,59 @@
+"""`zooscout score`: estimators on features that you already have."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from estimators.catalog import SPECS
+from service.cli.estimators import list_estimators
+from service.cli.output import fail, out, print_json
+from service.core.settings import Settings
+from service.scoring.arrays import NAMES, read_arrays
+from service.scoring.panel import chosen
+
+
+def score(
+    file: Annotated[
+        Path | None, typer.Argument(help=f".npz or Parquet with features [N, D] and labels; arrays: {', '.join(NAMES)}")
+    ] = None,
+    estimators: Annotated[
+        str | None, typer.Option("--estimators", "-e", help="comma-separated, or all; the default panel if not given")
+    ] = None,
+    list_them: Annotated[bool, typer.Option("--list", help="print the table of estimators and stop")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Score your own features, with no model, no database and no server.
+
+    Example: zooscout score features.npz --estimators all --json
+    """
+    if list_them:
+        list_estimators(as_json=as_json)
+        return
+    if file is None:
+        fail("Name a file with the arrays features [N, D] and labels [N]; `zooscout score --help` says more.")
+    if not file.is_file():
+        fail(f"There is no file '{file}'.")
+    names = chosen(estimators.split(",") if estimators else None)
+    arrays = read_arrays(file, max_bytes=Settings().scoring.max_array_bytes)
+    from service.compute.own_scores import score_arrays
+
+    results = score_arrays(arrays, names)
+    if as_json:
+        print_json({"scores": results})
+        return
+    n, width = arrays.features.shape
+    table = Table(title=f"{file.name}: {n} rows of {width} features", title_justify="left")
+    for column in ("estimator", "value", "± stderr", "better", "seconds"):
+        table.add_column(column, overflow="fold")
+    for name, result in results.items():
+        table.add_row(name, *_cells(result), str(SPECS[name].direction), f"{result['seconds']:.2g}")
+    out.print(table)
+
+
+def _cells(result: dict[str, Any]) -> tuple[str, str]:
+    if "value" not in result:
+        return str(result.get("degenerate") or f"needs {result.get('missing')}"), ""
+    stderr = result["stderr"]
+    return f"{result['value']:.6g}", "" if stderr is None else f"{stderr:.2g}"
