@@ -12,7 +12,7 @@ from estimators._rows import Targets, slices
 
 Metric = Literal["cosine", "l2"]
 
-_TIE = 1e-9  # similarities closer than this are equal: float64 rounding is about 1e-13 on this scale
+_TIE = 1e-12  # similarities closer than this are equal: float64 rounding stays below 1e-13 on a scale of one
 _FLOAT32_ERROR = 1e-5  # bound on FAISS's float32 similarities, which lie on a scale of one
 _CHUNK_BYTES = 64 * 2**20
 

@@ -1,6 +1,6 @@
 """The linear probe."""
 
-from typing import Literal, assert_never
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -76,11 +76,8 @@ def linear_probe(
         Deleting a block needs no new fit: the block's part is taken out of $I - H$ in closed form. What a deletion
         does twice over to an accuracy is taken out as in `knn`.
     """
-    match probe:
-        case "ridge" | "logistic":
-            pass
-        case _:
-            assert_never(probe)
+    if probe not in ("ridge", "logistic"):
+        raise InvalidInput(f"probe must be 'ridge' or 'logistic', got {probe!r}")
     if (test_features is None) != (test_labels is None):
         raise InvalidInput("test_features and test_labels go together")
     if max_rows < 3:

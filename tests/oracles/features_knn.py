@@ -19,8 +19,8 @@ def weights(query, rows, k, metric):
     """Return {row: weight} of the k nearest among rows, a list of (position, row)."""
     near = [(similarity(query, row, metric), position) for position, row in rows]
     kth = sorted((s for s, _ in near), reverse=True)[k - 1]
-    above = [(s, p) for s, p in near if s > kth + 1e-9]
-    level = [(s, p) for s, p in near if abs(s - kth) <= 1e-9]
+    above = [(s, p) for s, p in near if s > kth + 1e-12]
+    level = [(s, p) for s, p in near if abs(s - kth) <= 1e-12]
     found = {p: (1.0, s) for s, p in above}
     found.update({p: ((k - len(above)) / len(level), s) for s, p in level})
     return found
@@ -33,9 +33,9 @@ def vote(found, labels):
         votes[label] = votes.get(label, 0.0) + weight
         summed[label] = summed.get(label, 0.0) + weight * s
     most = max(votes.values())
-    first = [label for label in votes if votes[label] >= most - 1e-9]
+    first = [label for label in votes if votes[label] >= most - 1e-12]
     best = max(summed[label] for label in first)
-    return min(label for label in first if summed[label] >= best - 1e-9)
+    return min(label for label in first if summed[label] >= best - 1e-12)
 
 
 def knn_accuracy(X, y, k, metric="cosine", keep=None):
