@@ -14,9 +14,9 @@ from zoo.sources import LABEL_SPACES, import_open_clip, import_timm
 @pytest.fixture(scope="module")
 def cards() -> dict[str, ModelCard]:
     timm(), open_clip()
-    start = time.monotonic()
+    start = time.process_time()  # a loaded machine is no slower import
     found = [*import_timm(), *import_open_clip()]
-    assert time.monotonic() - start < 20  # a second or two on an idle machine
+    assert time.process_time() - start < 10  # about one second
     assert len({card.name for card in found}) == len(found)
     return {card.name: card for card in found}
 
