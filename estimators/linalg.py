@@ -68,13 +68,20 @@ class ShiftedForm:
 
     def rotate(self, columns: Tensor, /) -> Tensor:
         """`Q^T B` for columns `[r, m]`: right-hand sides in the basis in which `solve` works."""
+        return self._apply(columns, transposed=True)
+
+    def unrotate(self, rotated: Tensor, /) -> Tensor:
+        """`Q B` for rotated columns `[r, m]`: the inverse of `rotate`."""
+        return self._apply(rotated, transposed=False)
+
+    def _apply(self, columns: Tensor, *, transposed: bool) -> Tensor:
         if self._vectors is not None:
-            rotated: Tensor = self._vectors.T @ columns
-            return rotated
+            turned: Tensor = (self._vectors.T if transposed else self._vectors) @ columns
+            return turned
         b = np.array(columns.numpy(), order="F")
         if self.size > 1:
-            lower = self._reflectors[1:, :-1]
-            b[1:] = lapack.dormqr("L", "T", lower, self._tau, b[1:], max(1, 64 * b.shape[1]))[0]
+            lower, work = self._reflectors[1:, :-1], max(1, 64 * b.shape[1])
+            b[1:] = lapack.dormqr("L", "T" if transposed else "N", lower, self._tau, b[1:], work)[0]
         return torch.from_numpy(b)
 
     def solve(self, rotated: Tensor, shift: float, /) -> tuple[Tensor, float]:

@@ -14,11 +14,15 @@ from estimators.evidence import Evidence
 from estimators.frechet import frechet_value
 from estimators.gbc import gbc_value
 from estimators.h_score import h_score_value
+from estimators.lda import lda_value
 from estimators.logme import logme_value
 from estimators.ped_gbc import ped_gbc_value
+from estimators.ped_lda import ped_lda_value
 from estimators.ped_logme import ped_logme_value
 from estimators.score import Score
+from estimators.sfda import sfda_value
 from estimators.shared import Estimate, Options, finish
+from estimators.transrate import transrate_value
 from estimators.view import Case
 
 SHARED: Mapping[str, Estimate] = {
@@ -28,6 +32,10 @@ SHARED: Mapping[str, Estimate] = {
     "ped_logme": ped_logme_value,
     "ped_gbc": ped_gbc_value,
     "frechet": frechet_value,
+    "lda": lda_value,
+    "ped_lda": ped_lda_value,
+    "sfda": sfda_value,
+    "transrate": transrate_value,
 }
 """Estimators that are computed together on views of the class moments, factored once for all of them."""
 
@@ -141,6 +149,8 @@ def _evaluate_alone(
     module, _, function = spec.entrypoint.partition(":")
     entry = cast("Callable[..., Score]", getattr(importlib.import_module(module), function))
     keywords = dict(options)
+    if Need.BACKGROUND in spec.needs and "reference_moments" not in spec.arguments:
+        keywords["background"] = evidence.background_statistics()
     if spec.takes_blocks and standard_errors:
         keywords["blocks"] = evidence.block_ids()
     try:

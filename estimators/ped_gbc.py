@@ -50,8 +50,8 @@ def ped_gbc(
 
     Notes:
         A translation leaves the covariance of a class, so only class means move, by a `[C, C]` matrix: no row is
-        touched and no `C x C x D` array is made. The published code moves rows, returns the plain value without a word where
-        no two classes overlap or two means coincide, and has no form without features of ImageNet.
+        touched and no `C x C x D` array is made. The published code moves rows, returns the plain value without a
+        word where no two classes overlap or two means coincide, and has no form without features of ImageNet.
         Like GBC itself, the value grows with D on noise: models of different width are not to be compared by it.
     """
     options = Options(nsigma=nsigma, background=background)

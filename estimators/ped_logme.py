@@ -56,8 +56,8 @@ def ped_logme(
 
     Notes:
         A translation leaves the covariance of a class, so only class means move, by a `[C, C]` matrix: no row is
-        touched and no `C x C x D` array is made. The published code moves rows, returns the plain value without a word where
-        no two classes overlap or two means coincide, and has no form without features of ImageNet.
+        touched and no `C x C x D` array is made. The published code moves rows, returns the plain value without a
+        word where no two classes overlap or two means coincide, and has no form without features of ImageNet.
         Noise rises a little, and more with nsigma: the labels are used to part the classes before a measure on the same
         rows (LogME of 200 images in ten classes: -0.27 as it is, -0.15 moved at nsigma 0.6).
     """

@@ -28,9 +28,9 @@ class View:
         n: Number of images.
         dim: Number of feature dimensions D.
         counts: Images per class `[C]`, float64.
-        features: Rows `[N, D]`, or None where only moments are known.
-        classes: Class index of each row `[N]`, or None.
+        features: Rows `[N, D]`, or None where only moments are known; with a block left out, `rows` takes the parent's.
         parent: The view of all images, if this one has a block left out.
+        row_blocks: Block of each row of `features` `[N]`, or None where there are no blocks.
         memo: What an estimator found on this view and wants to start from where a block is left out.
     """
 
@@ -50,9 +50,10 @@ class View:
         self.dim = moments.dim
         self.counts = moments.counts.to(torch.float64)
         self.features = moments.rows if features is None else features
-        self.classes = moments.row_labels if features is None else classes
+        self._classes = moments.row_labels if features is None else classes
         self.parent = parent
         self.kept = kept
+        self.row_blocks: Tensor | None = None
         self.memo: dict[str, object] = {}
         self._shifted: dict[float, tuple[Tensor, float]] = {}
 
@@ -137,6 +138,24 @@ class View:
             raise InvalidInput("these moments keep rows without their classes")
         return self.moments.row_labels
 
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """The rows `[N, r]` in working coordinates and the class index `[N]` of each."""
+        if self.compressed:
+            return self.coordinates, self.row_classes
+        if self.parent is not None and self.kept is not None:
+            rows, classes = self.parent.rows()
+            return rows[self.kept], self.own_classes(classes[self.kept])
+        if self.features is None or self._classes is None:
+            raise InvalidInput("this estimator looks at the rows again: give features and labels, not moments")
+        return self.features, self._classes
+
+    def own_classes(self, classes: Tensor, /) -> Tensor:
+        """Class indices of the parent's rows in this view's classes, some of which may have gone with the block."""
+        if self.parent is None or self.parent.moments.labels == self.moments.labels:
+            return classes
+        own = torch.tensor(self.moments.labels, device=classes.device)
+        return torch.searchsorted(own, torch.tensor(self.parent.moments.labels, device=classes.device)[classes])
+
     def require_classes(self) -> None:
         """Raise Degenerate where there are fewer than two classes."""
         if self.n_classes < 2:
@@ -173,11 +192,12 @@ class Case:
             self._block_of_row = None if blocks is None else blocks.to(features.device)
             self.total = View(total, features=features, classes=classes)
         else:
-            self.total = View(total)
             self._block_of_row = None
+            self.total = View(total)
             if self.blocks is not None:
                 sizes = torch.tensor([part.n for part in self.blocks.parts])
                 self._block_of_row = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(total.shift.device)
+        self.total.row_blocks = self._block_of_row if self.n_blocks > 1 else None
 
     @property
     def n_blocks(self) -> int:
