@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from service.api.deps import App
+from service.api.deps import App, storable_address
 from service.api.problems import PROBLEM_RESPONSES, install_problem_handlers
 from service.api.v1 import datasets, estimators, health, models, rankings, scores
 from service.core.db import Database
@@ -40,9 +40,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.zooscout = App(settings=settings, database=database)
     install_problem_handlers(app)
+    storable = [Depends(storable_address)]
     for module in (models, datasets, rankings, estimators, scores):
-        app.include_router(module.router, prefix="/v1")
+        app.include_router(module.router, prefix="/v1", dependencies=storable)
     app.include_router(health.router)
-    app.include_router(web.router, include_in_schema=False)
+    app.include_router(web.router, include_in_schema=False, dependencies=storable)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, case, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
-from service.core.errors import NotFound
+from service.core.errors import InvalidRequest, NotFound
 from service.core.ids import new_id
-from service.core.pagination import Cursor, Page
+from service.core.pagination import MADE_UP, Cursor, Page
 from service.models.schemas import ModelFilter, ModelView, SortKey
 from service.models.tables import ModelRow, ModelTagRow
 from zoo.catalog import ModelCard
@@ -104,25 +105,32 @@ def list_page(
     unknown_last = case((column.is_(None), 1), else_=0)
     query = query.order_by(unknown_last, column.desc() if descending else column.asc(), ModelRow.id)
     if cursor is not None:
-        after = Cursor.decode(cursor, sort=order_name)
-        query = query.where(_after(session, column, after, descending=descending))
+        after = Cursor.decode(cursor, sort=order_name, key_type=str if sort in {"name", "created_at"} else int)
+        query = query.where(_after(column, after, descending=descending))
     rows = list(session.scalars(query.limit(limit + 1)))
     following = None
     if len(rows) > limit:
         last = rows[limit - 1]
         value = getattr(last, sort)
-        key = value.timestamp() if sort == "created_at" else value
+        key = value.isoformat() if isinstance(value, datetime) else value
         following = Cursor(key, last.id).encode(sort=order_name)
     return Page(rows[:limit], following)
 
 
-def _after(session: Session, column: Any, after: Cursor, *, descending: bool) -> Any:
+def _after(column: Any, after: Cursor, *, descending: bool) -> Any:
     if after.key is None:
         return and_(column.is_(None), ModelRow.id > after.ident)
-    row = session.get(ModelRow, after.ident)
-    key = getattr(row, column.key) if row is not None and column.key == "created_at" else after.key
+    key: object = _moment(after.key) if column.key == "created_at" else after.key
     beyond = column < key if descending else column > key
     return or_(beyond, and_(column == key, ModelRow.id > after.ident), column.is_(None))
+
+
+def _moment(text: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise InvalidRequest(MADE_UP) from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def tags_of(session: Session, ids: Sequence[str], /) -> dict[str, dict[str, str]]:

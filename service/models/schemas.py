@@ -5,11 +5,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.core.text import RequestBody
+
 SortKey = Literal["name", "params", "macs", "input_size", "feature_dim", "created_at"]
 Triple = tuple[float, float, float]
+TagKey = Annotated[str, Field(min_length=1, max_length=100)]
+TagValue = Annotated[str, Field(max_length=300)]
 
 
-class ModelFilter(BaseModel):
+class ModelFilter(RequestBody):
     """Which models: every condition that is given must hold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -20,15 +24,15 @@ class ModelFilter(BaseModel):
     family: str | None = Field(default=None, max_length=100)
     licence: str | None = Field(default=None, max_length=200)
     pretrained_on: str | None = Field(default=None, max_length=300)
-    min_params: int | None = Field(default=None, ge=0)
-    max_params: int | None = Field(default=None, ge=0)
-    input_size: int | None = Field(default=None, ge=1)
-    max_input_size: int | None = Field(default=None, ge=1)
+    min_params: int | None = Field(default=None, ge=0, lt=2**62)
+    max_params: int | None = Field(default=None, ge=0, lt=2**62)
+    input_size: int | None = Field(default=None, ge=1, le=8192)
+    max_input_size: int | None = Field(default=None, ge=1, le=8192)
     tags: dict[str, str] = Field(default_factory=dict)
     state: Literal["unresolved", "ready", "failed"] | None = None
 
 
-class ModelCreate(BaseModel):
+class ModelCreate(RequestBody):
     """A model of one's own: an architecture that timm or open_clip can build, and weights."""
 
     model_config = ConfigDict(
@@ -64,7 +68,7 @@ class ModelCreate(BaseModel):
     crop_pct: Annotated[float, Field(ge=0.05, le=2.0)] | None = None
     licence: str | None = Field(default=None, max_length=200)
     pretrained_on: str | None = Field(default=None, max_length=300)
-    tags: dict[str, str] = Field(default_factory=dict)
+    tags: dict[TagKey, TagValue] = Field(default_factory=dict)
 
 
 class ModelView(BaseModel):
@@ -93,11 +97,11 @@ class ModelPage(BaseModel):
     next_cursor: str | None
 
 
-class ImportRequest(BaseModel):
+class ImportRequest(RequestBody):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"source": "timm", "filter": "resnet*"}]})
 
     source: Literal["timm", "open_clip"]
-    filter: str = "*"
+    filter: Annotated[str, Field(max_length=300)] = "*"
 
 
 class ImportAccepted(BaseModel):

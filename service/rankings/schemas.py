@@ -5,13 +5,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.core.text import RequestBody
 from service.models.schemas import ModelFilter
 
 RankingState = Literal["queued", "running", "done", "failed", "cancelled"]
 EntryState = Literal["waiting", "running", "done", "failed"]
 
 
-class RankingCreate(BaseModel):
+class RankingCreate(RequestBody):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
