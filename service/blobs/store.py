@@ -11,6 +11,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = "_tmp"
 _CHUNK_BYTES = 1 << 20
+_SYNC_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +182,8 @@ class Staging:
                 self._store._adopt(self._project, self._directory / sha256, blob)
                 filled.add(self._store.path(self._project, sha256).parent)
             del self._staged[sha256]
-        for directory in filled:
-            _sync_directory(directory)
+        with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync") as pool:
+            list(pool.map(_sync_directory, filled))  # one after another, 256 of them take seconds
 
 
 def _flush_to_disk(handle: BinaryIO, /) -> None:
