@@ -151,7 +151,7 @@ def pinned_cards(session: Session, project_id: str, /) -> list[tuple[dict[str, A
     query = select(ModelRow.card, ModelRow.weights_sha256).where(
         ModelRow.project_id == project_id, ModelRow.weights_sha256.is_not(None)
     )
-    return [(card, sha) for card, sha in session.execute(query).tuples() if sha is not None]
+    return [(card, sha) for card, sha in session.execute(query) if sha is not None]
 
 
 def remove(session: Session, row: ModelRow, /) -> None:

@@ -61,7 +61,7 @@ def count_entries(session: Session, ranking_ids: Sequence[str], /) -> dict[str, 
         .where(EntryRow.ranking_id.in_(ranking_ids))
         .group_by(EntryRow.ranking_id)
     )
-    return {ident: n for ident, n in session.execute(query).tuples()}
+    return {ident: n for ident, n in session.execute(query)}
 
 
 def set_entries(

@@ -7,7 +7,6 @@ from sqlalchemy.orm import Session
 from estimators.catalog import SPECS, Need
 from estimators.score import Score
 from service.core.clock import utc_now
-from service.core.errors import Conflict
 from service.core.pagination import MAX_LIMIT
 from service.datasets import repository as datasets
 from service.datasets.tables import DatasetRow
@@ -16,6 +15,7 @@ from service.jobs import repository as jobs
 from service.jobs.model import Priority, TaskKind, TaskState
 from service.models import repository as models
 from service.models import service as catalog
+from service.models.errors import ModelInUse
 from service.rankings import repository
 from service.rankings.errors import DatasetRefusedForRanking
 from service.rankings.ordering import order
@@ -122,12 +122,12 @@ def remove_model(session: Session, project_id: str, ident: str, /) -> None:
     """Takes a model's row and its entries in ended rankings.
 
     Raises:
-        Conflict: A ranking that has not ended needs it.
+        ModelInUse: A ranking that has not ended needs it.
     """
     row = models.get(session, project_id, ident)
     still = repository.open_rankings_of_model(session, row.id)
     if still:
-        raise Conflict(f"Ranking {still[0]} is still working on '{row.name}': wait for it or remove it first.")
+        raise ModelInUse(f"Ranking {still[0]} is still working on '{row.name}': wait for it or remove it first.")
     catalog.remove(session, project_id, row.id)
 
 
