@@ -44,7 +44,8 @@ def _evidence(arrays: Arrays) -> Evidence:
 def _floats(array: Array | None) -> torch.Tensor | None:
     if array is None:
         return None
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64 if array.dtype == np.float64 else np.float32))
+    dtype = np.float64 if array.dtype == np.float64 else np.float32
+    return torch.from_numpy(np.require(array, dtype=dtype, requirements=["C", "W"]))
 
 
 def _plain(evaluation: Evaluation) -> dict[str, Any]:
