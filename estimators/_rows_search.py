@@ -35,14 +35,14 @@ class NeighbourSearch:
 
     @classmethod
     def build(
-        cls, rows: Tensor, queries: Tensor, truth: Targets, metric: Metric, /, *, k: int, own_rows: bool
+        cls, rows: Tensor, queries: Tensor, truth: Targets, metric: Metric, /, *, k: int, own_rows: bool, spare: int
     ) -> "NeighbourSearch":
         n = rows.shape[0]
         zero_rows = int((rows == 0).all(1).sum())
         centre, scale = _centre_and_scale(rows) if metric == "l2" else (None, 1.0)
         database = _searchable(rows, centre, scale)
         asked = database if own_rows else _searchable(queries, centre, scale)
-        depth = min(n, 2 * k + 8 + int(own_rows))
+        depth = min(n, k + spare + int(own_rows))
         index = faiss.IndexFlatIP(rows.shape[1]) if metric == "cosine" else faiss.IndexFlatL2(rows.shape[1])
         index.add(database)
         ids = torch.from_numpy(index.search(asked, depth)[1])

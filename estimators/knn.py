@@ -100,7 +100,7 @@ def _leave_one_out(rows: Tensor, truth: Targets, k: int, metric: Metric, blocks:
         raise Degenerate("all rows are identical: no neighbour is nearer than another")
     if k >= n:
         raise Degenerate(f"{k} neighbours need more than {k} rows, there are {n}")
-    search = NeighbourSearch.build(rows, rows, truth, metric, k=k, own_rows=True)
+    search = NeighbourSearch.build(rows, rows, truth, metric, k=k, own_rows=True, spare=_spare(k, blocks))
     predictions, exact = search.predict(None, torch.arange(n))
     value = quality(truth.task, predictions, truth.values)
     block = jackknife_blocks(blocks, n)
@@ -141,7 +141,7 @@ def _split(
         raise Degenerate("all rows are identical: no neighbour is nearer than another")
     if k > n:
         raise Degenerate(f"{k} neighbours need at least {k} rows, there are {n}")
-    search = NeighbourSearch.build(rows, test_rows, truth, metric, k=k, own_rows=False)
+    search = NeighbourSearch.build(rows, test_rows, truth, metric, k=k, own_rows=False, spare=_spare(k, blocks))
     everything = torch.arange(m)
     predictions, exact = search.predict(None, everything)
     baseline = truth.values.mean(0).expand(m, -1) if truth.task == "regression" else None
@@ -201,6 +201,11 @@ def _replicates(
     whole = row_credits(truth.task, predictions, values, variance)
     drawn, factor = without_interactions(replicates, whole, deleted, query_block)
     return drawn, factor, exact
+
+
+def _spare(k: int, blocks: Tensor | None) -> int:
+    """How many candidates to take beyond k: a deleted block takes some, and a few tell that the k-th is certain."""
+    return 3 if blocks is None else k + 8
 
 
 def _singletons(truth: Targets) -> int:
