@@ -23,7 +23,7 @@ class Extractor:
         weights_sha256: of the file that was loaded.
         device: where it runs.
         precision: of the arithmetic; features are float32 always.
-        params: parameters of the loaded model, head included.
+        params: parameters without the classifier, as on the card.
     """
 
     card: ModelCard
@@ -106,7 +106,7 @@ def load(
     fetched = fetch(card.weights, cache_dir=cache_dir, library=card.library, hub_cache_dir=hub_cache_dir)
     built = build(card, fetched.path)
     place = torch.device(device)
-    params = sum(p.numel() for p in built.module.parameters())
+    params = _params_without_head(built.module)
     pinned = replace(card, weights=replace(card.weights, sha256=fetched.sha256), num_classes=built.num_classes)
     extractor = Extractor(
         card=pinned,
@@ -129,6 +129,13 @@ def load(
     if probs is not None and probs.shape[1] != built.num_classes:
         raise ExtractionFailed(card.name, reason=f"its head has {probs.shape[1]} classes, the card {built.num_classes}")
     return replace(extractor, card=replace(pinned, feature_dim=int(features.shape[1])))
+
+
+def _params_without_head(module: torch.nn.Module, /) -> int:
+    total = sum(p.numel() for p in module.parameters())
+    classifier = module.get_classifier() if hasattr(module, "get_classifier") else None  # type: ignore[operator]
+    heads = classifier if isinstance(classifier, tuple) else (classifier,)
+    return total - sum(p.numel() for head in heads if isinstance(head, torch.nn.Module) for p in head.parameters())
 
 
 @contextmanager

@@ -72,6 +72,7 @@ def test_a_timm_entry_loads_from_the_cache(tmp_path: Path, pickled: bool) -> Non
     name = "pytorch_model.bin" if pickled else "model.safetensors"
     publish(tmp_path, card.hub_id, name, tensors=plain.state_dict(), pickled=pickled)
     extractor = load(card, device="cpu", cache_dir=tmp_path, hub_cache_dir=tmp_path)
+    assert extractor.params == card.params, "the catalog's count is what loads, without the classifier"
     features, probs = extractor.forward(pixels(card))
     with torch.inference_mode():
         wanted = plain.forward_head(plain.forward_features(normalised(card)), pre_logits=True)
@@ -131,6 +132,7 @@ def test_an_open_clip_tower_loads_from_the_cache(tmp_path: Path) -> None:
     half = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     publish(tmp_path, card.hub_id, "open_clip_model.safetensors", tensors=half)
     extractor = load(card, device="cpu", cache_dir=tmp_path, hub_cache_dir=tmp_path)
+    assert extractor.params == card.params, "the catalog's count is what loads, without the classifier"
     features, probs = extractor.forward(pixels(card))
     with torch.inference_mode():
         wanted = model.encode_image(normalised(card))
