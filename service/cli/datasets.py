@@ -9,7 +9,6 @@ from rich.table import Table
 from service.cli.embedded import PROJECT, embedded
 from service.cli.output import fail, out, print_json
 from service.datasets import service as datasets
-from service.jobs import repository as jobs
 from service.rankings import service as rankings
 
 app = typer.Typer(help="Labelled image datasets.", no_args_is_help=True)
@@ -77,6 +76,5 @@ def remove(
 
     with embedded() as context:
         with context.database.write() as session:
-            rankings.remove_dataset(session, PROJECT, dataset)
-            jobs.enqueue_collection(session, PROJECT, purge=purge)
+            rankings.remove_dataset(session, PROJECT, dataset, purge=purge)
         collect_now(context)

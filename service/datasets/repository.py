@@ -70,13 +70,10 @@ def list_page(session: Session, project_id: str, /, *, limit: int, cursor: str |
     return Page(rows[:limit], following)
 
 
-def ids_in_project(session: Session, project_id: str, /) -> list[str]:
-    return list(session.scalars(select(DatasetRow.id).where(DatasetRow.project_id == project_id)))
-
-
-def being_checked(session: Session, project_id: str, /) -> set[str]:
-    query = select(DatasetRow.id).where(DatasetRow.project_id == project_id, DatasetRow.state == "checking")
-    return set(session.scalars(query))
+def states(session: Session, project_id: str, /) -> dict[str, str]:
+    """Every dataset of the project, by id."""
+    query = select(DatasetRow.id, DatasetRow.state).where(DatasetRow.project_id == project_id)
+    return {row.id: row.state for row in session.execute(query)}
 
 
 def seal(

@@ -151,6 +151,23 @@ def delete_subject(session: Session, subject_id: str, /) -> None:
         session.delete(row)
 
 
+def exists(session: Session, task_id: str, /) -> bool:
+    """False once what the task worked for was removed."""
+    return session.get(TaskRow, task_id) is not None
+
+
+def sources_of(session: Session, subject_id: str, /) -> list[str]:
+    """Uploads that the subject's open tasks were still to read and remove."""
+    query = select(TaskRow.payload).where(TaskRow.subject_id == subject_id, TaskRow.state.in_(OPEN_STATES))
+    return [payload["source"] for payload in session.scalars(query) if payload.get("delete_source")]
+
+
+def open_sources(session: Session, /) -> set[str]:
+    """Everything that an open task of any project still has to read."""
+    query = select(TaskRow.payload).where(TaskRow.state.in_(OPEN_STATES))
+    return {payload["source"] for payload in session.scalars(query) if "source" in payload}
+
+
 def count_open(session: Session, subject_id: str, /, *, besides: str | None = None) -> int:
     query = select(func.count()).where(TaskRow.subject_id == subject_id, TaskRow.state.in_(OPEN_STATES))
     if besides is not None:
@@ -158,18 +175,23 @@ def count_open(session: Session, subject_id: str, /, *, besides: str | None = No
     return session.execute(query).scalar_one()
 
 
-def enqueue_collection(session: Session, project_id: str, /, *, purge: bool = False) -> None:
-    """Asks a worker to remove the files that no row needs: those past the grace period, with `purge` all."""
+def enqueue_collection(
+    session: Session, project_id: str, /, *, purge: bool = False, uploads: Sequence[str] = ()
+) -> None:
+    """Asks a worker to remove the files that no row needs: those past the grace period, with `purge` all.
+
+    `uploads` are files that nobody will read any more, whatever their age.
+    """
     query = select(TaskRow.id).where(
         TaskRow.project_id == project_id, TaskRow.kind == TaskKind.COLLECT, TaskRow.state == TaskState.QUEUED
     )
-    if purge or session.execute(query.limit(1)).first() is None:
+    if purge or uploads or session.execute(query.limit(1)).first() is None:
         enqueue(
             session,
             project_id=project_id,
             kind=TaskKind.COLLECT,
             subject_id=project_id,
-            payload={"purge": purge},
+            payload={"purge": purge, "uploads": list(uploads)},
             priority=Priority.CONTROL if purge else Priority.BATCH,
         )
 

@@ -107,11 +107,12 @@ def remove(session: Session, project_id: str, ident: str, /) -> None:
     session.delete(row)
 
 
-def remove_dataset(session: Session, project_id: str, ident: str, /) -> None:
-    """Takes a dataset's row, rankings and scores at once; its images go at the next collection."""
+def remove_dataset(session: Session, project_id: str, ident: str, /, *, purge: bool = False) -> None:
+    """Takes a dataset's row, rankings and scores at once; its images go by a collection, with `purge` without grace."""
     row = datasets.get(session, project_id, ident)
     for ranking_id in repository.ids_of_dataset(session, row.id):
         remove(session, project_id, ranking_id)
+    jobs.enqueue_collection(session, project_id, purge=purge, uploads=jobs.sources_of(session, row.id))
     jobs.delete_subject(session, row.id)
     if row.fingerprint and datasets.count_fingerprint(session, project_id, row.fingerprint) == 1:
         scoring.delete_for_fingerprint(session, project_id, row.fingerprint)

@@ -62,6 +62,8 @@ def give_up(context: WorkerContext, task: Task, reason: str, /) -> None:
                 row = datasets.find(session, task.project_id, task.subject_id)
                 if row is not None and row.state == "checking":
                     datasets.refuse(row, problem)
+                if task.payload.get("delete_source"):
+                    jobs.enqueue_collection(session, task.project_id, uploads=[task.payload["source"]])
             case TaskKind.PLAN | TaskKind.EMBED:
                 ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
                 waiting = [e for e in rankings.entries(session, ranking.id) if e.state not in {"done", "failed"}]
@@ -83,6 +85,17 @@ def give_up(context: WorkerContext, task: Task, reason: str, /) -> None:
                 pass
             case _:
                 assert_never(task.kind)
+
+
+def sweep_if_removed(context: WorkerContext, task: Task, /) -> None:
+    """What a task stored after its dataset or ranking was removed, no collection has seen: it goes by one more."""
+    if task.kind not in {TaskKind.INGEST, TaskKind.EMBED}:
+        return
+    with context.database.write() as session:
+        if jobs.exists(session, task.id):
+            return
+        uploads = [task.payload["source"]] if task.payload.get("delete_source") else []
+        jobs.enqueue_collection(session, task.project_id, purge=True, uploads=uploads)
 
 
 def plan_ranking(context: WorkerContext, task: Task, /) -> None:

@@ -10,7 +10,7 @@ from service.core.errors import Cancelled, LeaseLost, NotFound
 from service.jobs import repository as jobs
 from service.jobs.model import Task
 from service.worker.context import Watch, WorkerContext
-from service.worker.handlers import give_up, handle
+from service.worker.handlers import give_up, handle, sweep_if_removed
 from service.worker.lease import LeaseKeeper
 from service.worker.retry import Verdict, judge
 
@@ -73,8 +73,10 @@ def _run_task(context: WorkerContext, task: Task, stop: threading.Event) -> None
             handle(context, task, watch)
     except LeaseLost:
         entry.warning("task.lease_lost")
+        sweep_if_removed(context, task)
     except Cancelled:
         entry.info("task.stopped")
+        sweep_if_removed(context, task)
         if not keeper.lost.is_set():
             with context.database.write() as session:
                 jobs.release(session, task, refund=True)
@@ -82,6 +84,7 @@ def _run_task(context: WorkerContext, task: Task, stop: threading.Event) -> None
         # What the task worked for was removed while it ran, and the task with it.
         entry.info("task.subject_removed")
         _quietly(lambda: give_up(context, task, "What it worked for was removed."))
+        sweep_if_removed(context, task)
     except Exception as error:
         reference = uuid.uuid4().hex[:12]
         entry.exception("task.failed", reference=reference)
@@ -92,6 +95,7 @@ def _run_task(context: WorkerContext, task: Task, stop: threading.Event) -> None
         else:
             reason = f"{type(error).__name__} (reference {reference} in the worker's log)"
             _quietly(lambda: give_up(context, task, reason))
+        sweep_if_removed(context, task)
     else:
         _last_progress(context, task, keeper)
         entry.info("task.done")

@@ -13,7 +13,6 @@ from service.datasets.inspection import inspect_archive
 from service.datasets.limits import Limits
 from service.datasets.schemas import DatasetPage, DatasetView
 from service.datasets.uploads import Upload, receive
-from service.jobs import repository as jobs
 from service.rankings import service as rankings
 
 router = APIRouter(tags=["datasets"])
@@ -102,5 +101,4 @@ def remove_dataset(
     ] = False,
 ) -> None:
     with app.database.write() as session:
-        rankings.remove_dataset(session, project, dataset)
-        jobs.enqueue_collection(session, project, purge=purge)
+        rankings.remove_dataset(session, project, dataset, purge=purge)
