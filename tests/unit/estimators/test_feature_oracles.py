@@ -11,7 +11,9 @@ from scipy.stats import spearmanr
 from estimators.blocks import block_ids
 from estimators.knn import knn
 from estimators.parc import parc
+from estimators.ped import moved_rows
 from estimators.sfda_published import sfda_published
+from estimators.shared import Options
 from tests.oracles import features_knn, features_parc, features_ped_sfda, features_sfda
 
 TRUTH = Path(__file__).parents[3] / "../shared/data/truth"
@@ -145,3 +147,17 @@ def test_ped_oracle_keeps_class_shapes_and_its_steps_shrink():
         assert np.abs(moved[own] - moved[own].mean(0) - before).max() < 1e-12
     base = features_sfda.sfda(rows.numpy(), labels.numpy())
     assert features_ped_sfda.ped_sfda(rows.numpy(), labels.numpy(), rows.numpy()) > base
+
+
+@pytest.mark.parametrize("nsigma", [0.3, 0.6, 2.0])
+@pytest.mark.parametrize(("n", "d", "c"), [(120, 10, 4), (60, 40, 3)])
+def test_sfda_on_moved_rows_is_ped_with_sfda(n, d, c, nsigma):
+    rows, labels = blobs(n, d, c, seed=n + d, spread=0.3)
+    g = torch.Generator().manual_seed(0)
+    background = 1.3 * torch.randn(70, d, generator=g, dtype=torch.float64) + 0.5
+    options = Options(nsigma=nsigma, background=(background.mean(0), background.std(0, unbiased=False)))
+    moved = moved_rows(rows, labels, options)
+    expected = features_ped_sfda.ped_moves(rows.numpy(), labels.numpy(), background.numpy(), nsigma)[0]
+    assert np.abs(moved.numpy() - expected).max() < 1e-9
+    published = features_ped_sfda.ped_sfda(rows.numpy(), labels.numpy(), background.numpy(), nsigma)
+    assert sfda_published(moved, labels).value == pytest.approx(published, abs=1e-6)
