@@ -118,9 +118,12 @@ def one_per_row(values: Tensor, n: int, /, *, name: str) -> Tensor:
 
 
 def row_digests(rows: Tensor, /) -> list[bytes]:
-    """Return a digest of each row's exact values; equal digests mean equal rows."""
-    array = (rows + 0.0).cpu().contiguous().numpy()  # -0.0 and 0.0 are one value
-    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in array]
+    """Return a digest of each row's values, whatever their dtype; equal digests mean equal rows."""
+    digests = []
+    for part in slices(rows.shape[0], 1024):
+        array = (rows[part].to("cpu", torch.float64) + 0.0).numpy()  # -0.0 and 0.0 are one value
+        digests += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in array]
+    return digests
 
 
 def slices(n: int, size: int, /) -> list[slice]:

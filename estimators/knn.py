@@ -136,7 +136,7 @@ def _split(
     if test_rows.shape[1] != rows.shape[1]:
         raise InvalidInput(f"features have {rows.shape[1]} columns, test_features {test_rows.shape[1]}")
     truth, test_values = paired_targets(truth, labels, test_labels, n, m)
-    digests, test_digests = row_digests(rows), row_digests(test_rows.to(rows.dtype))
+    digests, test_digests = row_digests(rows), row_digests(test_rows)
     if len(set(digests)) == 1:
         raise Degenerate("all rows are identical: no neighbour is nearer than another")
     if k > n:

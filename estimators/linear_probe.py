@@ -209,7 +209,7 @@ def _prior(truth: Targets, kept: Tensor) -> Tensor | float:
         return 0.0
     values = _regressands(truth)
     mean, n = values[kept].mean(0), int(kept.sum())
-    return mean - (mean * n - values) / (n - 1)
+    return values.mean(0) - (mean * n - values) / (n - 1)
 
 
 def _regressands(truth: Targets) -> Tensor:

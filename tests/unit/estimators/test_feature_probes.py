@@ -39,6 +39,14 @@ def test_row_order_label_names_and_scale_do_not_matter(probe):
     assert 0 < base.stderr < 0.2
 
 
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_rows_score_as_their_values_do(probe, dtype):
+    rows, labels = blobs(90, 12, 4, 0)
+    rows = rows.to(dtype)
+    assert probe(rows, labels).value == pytest.approx(probe(rows.double(), labels).value, abs=1e-12)
+
+
 def test_a_shift_leaves_the_linear_probe_and_the_l2_neighbours():
     rows, labels = blobs(90, 12, 4, 0)
     shifted = rows.double() + 50
@@ -55,6 +63,18 @@ def test_no_label_reaches_its_own_prediction(probe):
         values.append(probe(rows, labels).value)
     assert np.mean(values) == pytest.approx(0.25, abs=4 * np.std(values, ddof=1) / 12**0.5)
     assert np.mean(values) < 0.35
+
+
+def test_without_signal_the_linear_probe_still_states_an_error():
+    stated, values = [], []
+    for seed in range(20):
+        labels = torch.arange(50) % 2  # blocks of five cannot be balanced: the intercept must not decide in their stead
+        rows = torch.randn(50, 4, generator=torch.Generator().manual_seed(seed))
+        score = linear_probe(rows, labels, blocks=block_ids(labels))
+        values.append(score.value)
+        stated.append(score.stderr)
+    assert min(stated) > 0.01
+    assert np.mean(stated) == pytest.approx(np.std(values), rel=0.6)
 
 
 @pytest.mark.parametrize("probe", PROBES)
