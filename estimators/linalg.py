@@ -9,29 +9,43 @@ from torch import Tensor
 
 from estimators.errors import Degenerate
 
-_CHUNK = 4096
+_CHUNK = 2048
+_TILE = 256
 
 
-def gram(rows: Tensor, shift: Tensor, /, *, out: Tensor | None = None) -> Tensor:
-    """Sum of `(x - shift)(x - shift)^T` over rows `[N, D]`, float64, added to `out` where one is given.
-
-    On the CPU only one triangle is computed (BLAS `syrk`): half the work of a general product.
-    """
-    total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device) if out is None else out
-    if rows.device.type != "cpu":
-        for start in range(0, rows.shape[0], _CHUNK):
-            x = rows[start : start + _CHUNK].to(torch.float64) - shift
-            total.addmm_(x.T, x)
-        return total
-    buffer = total.numpy().T  # Fortran order, as BLAS wants it; symmetric, so its transpose is itself
+def gram(rows: Tensor, shift: Tensor, /) -> Tensor:
+    """Sum of `(x - shift)(x - shift)^T` over rows `[N, D]`, float64."""
+    total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
     for start in range(0, rows.shape[0], _CHUNK):
-        x = rows[start : start + _CHUNK].to(torch.float64) - shift
-        buffer = blas.dsyrk(1.0, x.numpy().T, beta=1.0, c=buffer, overwrite_c=1)
-    lower = torch.from_numpy(buffer.T).tril_()
-    diagonal = lower.diagonal().clone()
-    lower += lower.T.clone()
-    lower.diagonal().copy_(diagonal)
-    return lower
+        add_gram(total, rows[start : start + _CHUNK].to(torch.float64) - shift)
+    return symmetrise(total)
+
+
+def add_gram(total: Tensor, rows: Tensor, /) -> None:
+    """Add X^T X of float64 rows to the lower triangle of `total`; `symmetrise` it when all is added.
+
+    On the CPU only that triangle is computed (BLAS `syrk`): half the work of a general product.
+    """
+    if rows.device.type != "cpu":
+        total.addmm_(rows.T, rows)
+        return
+    rows = rows.contiguous()
+    # the transpose of a C-ordered matrix is what BLAS calls a matrix: its upper triangle is our lower one
+    target = total.numpy().T
+    result = blas.dsyrk(1.0, rows.numpy().T, beta=1.0, c=target, overwrite_c=1)
+    if result is not target:
+        total.copy_(torch.from_numpy(np.ascontiguousarray(result.T)))
+
+
+def symmetrise(total: Tensor, /) -> Tensor:
+    """Copy the lower triangle of a matrix onto the upper one, in place, with no second matrix in memory."""
+    size = total.shape[0]
+    for start in range(0, size, _TILE):
+        end = min(start + _TILE, size)
+        block = total[start:end, start:end]
+        block.copy_(block.tril() + block.tril(-1).T)
+        total[start:end, end:] = total[end:, start:end].T
+    return total
 
 
 class ShiftedForm:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from estimators.errors import InvalidInput
-from estimators.linalg import gram
+from estimators.linalg import add_gram, gram, symmetrise
 
-_CHUNK = 4096
+_CHUNK = 2048
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -282,7 +282,8 @@ class MomentAccumulator:
         self._rows: list[Tensor] = []
         self._row_labels: list[Tensor] = []
         self._kept = 0
-        self._second: Tensor | None = None
+        self._second: Tensor | None = None  # lower triangle
+        self._work: Tensor | None = None
 
     def add(self, features: Tensor, labels: Tensor, /) -> None:
         """Take in features `[n, D]` and their integer labels `[n]`."""
@@ -296,18 +297,19 @@ class MomentAccumulator:
         if self._shift.device != features.device:
             raise InvalidInput(f"a batch on {features.device} after batches on {self._shift.device}")
         positions = self._class_positions(labels.to(features.device))
+        keeping = self._second is None and self._kept + features.shape[0] < features.shape[1]
+        if self._second is None and not keeping:
+            self._second = gram(torch.cat([*self._rows, features[:0]]), self._shift)
+            self._rows, self._row_labels = [], []
         for start in range(0, features.shape[0], _CHUNK):
-            self._add_sums(features[start : start + _CHUNK], positions[start : start + _CHUNK], self._shift)
+            part = slice(start, start + _CHUNK)
+            self._add_sums(features[part], positions[part], self._shift)
         if not np.isfinite(self._quartic):
             raise InvalidInput("features contain NaN or infinity (or are too large to square)")
-        if self._second is None and self._kept + features.shape[0] < features.shape[1]:
+        if keeping:
             self._rows.append(features)
             self._row_labels.append(positions)
             self._kept += features.shape[0]
-            return
-        for part in (*self._rows, features):
-            self._second = gram(part, self._shift, out=self._second)
-        self._rows, self._row_labels = [], []
 
     def moments(self) -> ClassMoments:
         """The moments of all that was added."""
@@ -319,7 +321,7 @@ class MomentAccumulator:
         if self._second is None:
             rows = torch.cat(self._rows)
             row_labels = order.argsort()[torch.cat(self._row_labels)]
-        second = None if self._second is None else self._second.clone()
+        second = None if self._second is None else symmetrise(self._second.clone())
         return ClassMoments(
             labels, self._counts[order], self._shift, self._sums[order], self._squares[order], self._cubic.clone(),
             self._quartic, second, rows, row_labels,
@@ -332,21 +334,36 @@ class MomentAccumulator:
         return torch.tensor([self._index[int(v)] for v in found.tolist()], device=labels.device)[inverse]
 
     def _add_sums(self, features: Tensor, positions: Tensor, shift: Tensor) -> None:
-        x = features.to(torch.float64) - shift
-        n_classes = len(self._index)
-        grow = n_classes - self._counts.shape[0]
-        if grow:
-            dim = x.shape[1]
-            self._counts = torch.cat([self._counts.to(x.device), positions.new_zeros(grow)])
-            self._sums = torch.cat([self._sums.to(x.device).reshape(-1, dim), x.new_zeros(grow, dim)])
-            self._squares = torch.cat([self._squares.to(x.device).reshape(-1, dim), x.new_zeros(grow, dim)])
-            self._cubic = self._cubic.to(x.device) if self._cubic.numel() else x.new_zeros(dim)
-        self._counts = self._counts + torch.bincount(positions, minlength=n_classes)
-        self._sums = self._sums.index_add(0, positions, x)
-        norms = x.square().sum(1)
-        self._cubic = self._cubic + norms @ x
-        self._quartic += float(norms.square().sum())
-        self._squares = self._squares.index_add(0, positions, x.square_())
+        """Everything in place, in buffers that stay: a stream of batches must not fragment the heap."""
+        x = self._buffer(features)
+        x.copy_(features).sub_(shift)
+        self._grow(len(self._index), x)
+        self._counts += torch.bincount(positions, minlength=len(self._index))
+        self._sums.index_add_(0, positions, x)
+        norms = torch.linalg.vecdot(x, x)
+        self._cubic.addmv_(x.T, norms)
+        self._quartic += float(norms @ norms)
+        if self._second is not None:
+            add_gram(self._second, x)
+        self._squares.index_add_(0, positions, x.square_())
+
+    def _buffer(self, features: Tensor) -> Tensor:
+        if self._work is None or self._work.shape[0] < features.shape[0]:
+            self._work = features.new_empty(features.shape, dtype=torch.float64)
+        return self._work[: features.shape[0]]
+
+    def _grow(self, n_classes: int, like: Tensor) -> None:
+        have = self._counts.shape[0]
+        if n_classes == have:
+            return
+        dim = like.shape[1]
+        counts = torch.zeros(n_classes, dtype=torch.int64, device=like.device)
+        sums, squares = like.new_zeros(n_classes, dim), like.new_zeros(n_classes, dim)
+        if have:
+            counts[:have], sums[:have], squares[:have] = self._counts, self._sums, self._squares
+        else:
+            self._cubic = like.new_zeros(dim)
+        self._counts, self._sums, self._squares = counts, sums, squares
 
 
 def _check_batch(features: Tensor, labels: Tensor) -> None:

@@ -1,0 +1,222 @@
+"""What the moment-based estimators cost, against the floor and against straight transcriptions of their definitions.
+
+The floor is what any method through eigenvectors pays: the float64 product X^T X and `torch.linalg.eigh` of it. All is
+measured in one process with the same number of threads; every figure is the median of several repetitions.
+
+    python -m benchmarks.estimators [--n 10000] [--dim 2048] [--classes 100] [--repeats 5] [--plain]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from estimators.blocks import block_ids
+from estimators.evidence import Evidence
+from estimators.logme import logme
+from estimators.moments import ClassMoments, MomentAccumulator
+from estimators.panel import evaluate
+from estimators.ped_logme import ped_logme
+
+PANEL = ("logme", "h_score", "lda", "gbc", "transrate", "ped_logme", "ped_lda", "frechet")
+
+
+def features(n: int, dim: int, n_classes: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Features with a decaying spectrum, a mean off zero and classes that overlap: unlike plain noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % n_classes
+    scale = torch.arange(1, dim + 1, dtype=torch.float32).pow(-0.5)
+    rows = torch.randn(n, dim, generator=generator) * scale + 0.5
+    return rows + 0.5 * (torch.randn(n_classes, dim, generator=generator) * scale)[labels], labels
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def floor(rows: Tensor) -> None:
+    x = rows.to(torch.float64)
+    torch.linalg.eigh(x.T @ x)
+
+
+def plain_logme(rows: Tensor, labels: Tensor) -> float:
+    """The definition, class by class: eigenvectors, projected labels, fixed point to convergence."""
+    x = rows.to(torch.float64)
+    n, dim = x.shape
+    sigma, vectors = torch.linalg.eigh(x.T @ x)
+    left = (x @ vectors) / sigma.clamp_min(1e-12).sqrt()
+    total = 0.0
+    for c in labels.unique().tolist():
+        t = (labels == c).to(torch.float64)
+        projected = (left.T @ t).square()
+        alpha = beta = 1.0
+        for _ in range(100):
+            tau = alpha / beta
+            gamma = (sigma / (sigma + tau)).sum()
+            m2 = (sigma * projected / (tau + sigma).square()).sum()
+            rest = (projected / (1 + sigma / tau).square()).sum() + t.sum() - projected.sum()
+            alpha, beta = float(gamma / m2), float((n - gamma) / rest)
+        evidence = dim * torch.log(torch.tensor(alpha)) + n * torch.log(torch.tensor(beta))
+        evidence = evidence - (alpha + beta * sigma).log().sum() - beta * rest - alpha * m2 - n * 1.8378770664093453
+        total += float(evidence) / 2 / n
+    return total / len(labels.unique())
+
+
+def plain_h_score(rows: Tensor, labels: Tensor) -> float:
+    from sklearn.covariance import ledoit_wolf
+
+    x = rows.to(torch.float64)
+    x = x - x.mean(0)
+    covariance, shrinkage = ledoit_wolf(x.numpy(), assume_centered=True)
+    means = torch.zeros_like(x)
+    for c in labels.unique().tolist():
+        means[labels == c] = x[labels == c].mean(0)
+    between = torch.cov(means.T)
+    return float(torch.trace(torch.linalg.pinv(torch.from_numpy(covariance)) @ ((1 - shrinkage) * between)))
+
+
+def plain_gbc(rows: Tensor, labels: Tensor) -> float:
+    x = rows.to(torch.float64)
+    classes = labels.unique().tolist()
+    means = torch.stack([x[labels == c].mean(0) for c in classes])
+    variances = torch.stack([x[labels == c].var(0, correction=0) for c in classes]).clamp_min(1e-4)
+    total = 0.0
+    for a in range(len(classes)):
+        for b in range(len(classes)):
+            if a != b:
+                v = (variances[a] + variances[b]) / 2
+                distance = ((means[a] - means[b]).square() / v).sum() / 8
+                distance = distance + 0.5 * (v.log() - 0.5 * (variances[a].log() + variances[b].log())).sum()
+                total -= float(torch.exp(-distance))
+    return total
+
+
+def plain_transrate(rows: Tensor, labels: Tensor) -> float:
+    x = rows.to(torch.float64)
+    x = x - x.mean(0)
+
+    def rate(z: Tensor) -> float:
+        matrix = z.T @ z / (z.shape[0] * 1e-4)
+        matrix.diagonal().add_(1.0)
+        return 0.5 * float(torch.linalg.slogdet(matrix).logabsdet)
+
+    classes = labels.unique().tolist()
+    return rate(x) - sum(rate(x[labels == c]) for c in classes) / len(classes)
+
+
+PLAIN: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "logme": plain_logme,
+    "h_score": plain_h_score,
+    "gbc": plain_gbc,
+    "transrate": plain_transrate,
+}
+
+
+def memory_of(code: str) -> dict[str, float]:
+    """Run a piece of this file in a fresh process, where peak memory says something."""
+    root = str(Path(__file__).resolve().parents[1])
+    command = [sys.executable, "-m", "benchmarks.estimators", "--piece", code]
+    out = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    result: dict[str, float] = json.loads(out.stdout.strip().splitlines()[-1])
+    return result
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def now_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def piece(name: str) -> dict[str, float]:
+    if name == "ped":
+        rows, labels = features(7940, 2048, 397, 0)
+        moments = ClassMoments.from_features(rows, labels)
+        background = (rows.mean(0).double(), rows.std(0).double())
+        before = now_mb()
+        taken = seconds(lambda: ped_logme(moments, background=background))
+        return {"seconds": taken, "above_mb": peak_mb() - before}
+    accumulator = MomentAccumulator()
+    torch.manual_seed(0)
+    batch, labels = torch.randn(2000, 1024), torch.arange(2000) % 100
+    before = now_mb()
+    start = time.perf_counter()
+    for _ in range(500):
+        accumulator.add(batch, labels)
+    total = accumulator.moments()
+    return {"seconds": time.perf_counter() - start, "above_mb": peak_mb() - before, "rows": float(total.n)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--plain", action="store_true", help="also time straight transcriptions of the definitions")
+    parser.add_argument("--piece", choices=("ped", "stream"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.piece:
+        print(json.dumps(piece(arguments.piece)))
+        return
+    rows, labels = features(arguments.n, arguments.dim, arguments.classes, 0)
+    other, _ = features(arguments.n, arguments.dim, 1, 1)
+    reference = ClassMoments.from_features(other, torch.zeros(arguments.n, dtype=torch.int64))
+    del other
+    evidence = Evidence(labels=labels, features=rows, reference_moments=reference, blocks=block_ids(labels))
+    parts: dict[str, list[float]] = {}
+
+    def panel(standard_errors: bool) -> None:
+        results = evaluate(evidence, PANEL, standard_errors=standard_errors)
+        for name, result in results.items():
+            if result.score is None:
+                raise RuntimeError(f"{name}: {result.degenerate or result.missing}")
+            parts.setdefault(f"{name}{' +se' if standard_errors else ''}", []).append(result.seconds)
+
+    runs: dict[str, Callable[[], object]] = {
+        "floor": lambda: floor(rows),
+        "logme alone": lambda: logme(rows, labels),
+        "panel": lambda: panel(False),
+        "panel +se": lambda: panel(True),
+    }
+    # interleaved, so that a neighbour's load falls on all alike
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(arguments.repeats):
+        for name, run in runs.items():
+            times[name].append(seconds(run))
+    base = statistics.median(times["floor"])
+    print(
+        f"N={arguments.n} D={arguments.dim} C={arguments.classes}, {arguments.threads} threads, {arguments.repeats} runs"
+    )
+    for name, values in times.items():
+        middle = statistics.median(values)
+        ratios = statistics.median(v / f for v, f in zip(values, times["floor"], strict=True))
+        print(f"{name:24s} {middle:8.3f} s   {middle / base:6.2f} x floor (median of paired ratios {ratios:.2f})")
+    for name, values in sorted(parts.items()):
+        print(f"  {name:22s} {statistics.median(values):8.3f} s")
+    if arguments.plain:
+        for name, run_plain in PLAIN.items():
+            taken = statistics.median(seconds(lambda r=run_plain: r(rows, labels)) for _ in range(3))  # type: ignore[misc]
+            print(f"  plain {name:16s} {taken:8.3f} s")
+    for name in ("ped", "stream"):
+        print(f"{name}: {memory_of(name)}")
+
+
+if __name__ == "__main__":
+    main()
