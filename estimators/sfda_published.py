@@ -3,7 +3,6 @@
 import math
 
 import torch
-from scipy.linalg import cho_factor, cho_solve
 from torch import Tensor
 
 from estimators._rows import class_counts, class_ids, feature_rows
@@ -83,11 +82,10 @@ def _fit(rows: Tensor, ids: Tensor, shrinkage: float | None) -> tuple[Tensor, Te
         shrinkage = max(math.exp(-_SHRINK_RATE * top), _LEAST_SHRINKAGE)
     within *= 1 - shrinkage
     within.diagonal().add_(shrinkage * average)
-    try:
-        factor = cho_factor(within.numpy(), lower=True, overwrite_a=True, check_finite=False)
-    except ValueError as error:
-        raise Degenerate("the shrunk scatter within classes is not positive definite") from error
-    weights = torch.from_numpy(cho_solve(factor, means.T.numpy(), check_finite=False))
+    factor, failed = torch.linalg.cholesky_ex(within)
+    if int(failed):
+        raise Degenerate("the shrunk scatter within classes is not positive definite")
+    weights = torch.cholesky_solve(means.T, factor)
     bias = -0.5 * (means.T * weights).sum(0) + (counts / n).log()
     return torch.softmax(rows @ weights + bias, 1), means, shrinkage, top
 

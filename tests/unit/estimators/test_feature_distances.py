@@ -87,9 +87,9 @@ def test_distance_states_an_error_over_target_images(distance):
     g = torch.Generator().manual_seed(0)
     reference = torch.randn(80, 4, generator=g) + 0.7
     blocks = torch.arange(80) % 10
-    scores = [distance(torch.randn(80, 4, generator=g), reference, blocks=blocks) for _ in range(40)]
+    scores = [distance(torch.randn(80, 4, generator=g), reference, blocks=blocks) for _ in range(25)]
     spread = np.std([s.value for s in scores], ddof=1)
-    assert np.mean([s.stderr for s in scores]) == pytest.approx(spread, rel=0.4)
+    assert np.mean([s.stderr for s in scores]) == pytest.approx(spread, rel=0.5)
     assert all(len(s.replicates) == 10 for s in scores)
 
 
