@@ -36,9 +36,11 @@ def work_until(
 ) -> None:
     """Works on the subjects' tasks in a thread, calling `watch` meanwhile, until `ended()`.
 
-    On Ctrl-C the task at hand is put back, so that the next run (or a worker) goes on from what is stored.
+    On Ctrl-C or SIGTERM the task at hand is put back, so that the next run (or a worker) goes on from what is stored.
+    A second one does not wait for that.
     """
     stop = threading.Event()
+    interrupted = threading.Event()
     failure: list[BaseException] = []
 
     def work() -> None:
@@ -47,20 +49,31 @@ def work_until(
         except BaseException as error:
             failure.append(error)
 
-    def on_terminate(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        # No exception the first time: one that is raised inside `join` loses the thread before its task is put back.
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
 
-    before = signal.signal(signal.SIGTERM, on_terminate)
-    thread = threading.Thread(target=work, name="work")
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    thread = threading.Thread(target=work, name="work", daemon=True)
     thread.start()
     try:
-        while thread.is_alive():
+        while thread.is_alive() and not interrupted.is_set():
             watch()
             thread.join(timeout=0.1)
-        watch()
-    finally:
         stop.set()
         thread.join()
-        signal.signal(signal.SIGTERM, before)
+        watch()
+    except Exception:
+        stop.set()
+        thread.join()
+        raise
+    finally:
+        stop.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if failure:
         raise failure[0]
+    if interrupted.is_set():
+        raise KeyboardInterrupt

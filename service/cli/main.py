@@ -9,6 +9,7 @@ from service.cli import datasets, db, estimators, models, rank, rankings, score,
 from service.cli.output import fail
 from service.core.errors import ServiceError
 
+INTERRUPTED = 130
 app = typer.Typer(
     name="zooscout",
     help="Which pretrained vision model to fine-tune on your data: ranked by how well its features transfer, "
@@ -35,8 +36,11 @@ def run() -> None:
     """Entry point: what a user did wrong is one line and exit status 1, never a traceback."""
     try:
         app()
-    except (ServiceError, ValidationError) as error:
+    except ServiceError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. What was computed is kept; run the same command again to go on.\n")
-        sys.exit(130)
+    except ValidationError as error:
+        fail("; ".join(f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in error.errors()))
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer turns Ctrl-C into it, without a word
+            sys.stderr.write("\nInterrupted. What was computed is kept; run the same command again to go on.\n")
+        raise

@@ -18,7 +18,8 @@ err = Console(stderr=True, highlight=False)
 
 
 def fail(message: str, /, *, status: int = 1) -> NoReturn:
-    err.print(f"[bold red]error:[/] {_escape(message)}")
+    # One line, however long: whoever reads it from a pipe or a log looks for one.
+    err.print(f"[bold red]error:[/] {_escape(' '.join(message.splitlines()))}", soft_wrap=True)
     sys.exit(status)
 
 
