@@ -134,7 +134,12 @@ def memory_of(code: str) -> dict[str, float]:
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def now_mb() -> float:
@@ -147,12 +152,14 @@ def piece(name: str) -> dict[str, float]:
         rows, labels = features(7940, 2048, 397, 0)
         moments = ClassMoments.from_features(rows, labels)
         background = (rows.mean(0).double(), rows.std(0).double())
+        forget_peak()
         before = now_mb()
         taken = seconds(lambda: ped_logme(moments, background=background))
         return {"seconds": taken, "above_mb": peak_mb() - before}
     accumulator = MomentAccumulator()
     torch.manual_seed(0)
     batch, labels = torch.randn(2000, 1024), torch.arange(2000) % 100
+    forget_peak()
     before = now_mb()
     start = time.perf_counter()
     for _ in range(500):
@@ -201,9 +208,7 @@ def main() -> None:
         for name, run in runs.items():
             times[name].append(seconds(run))
     base = statistics.median(times["floor"])
-    print(
-        f"N={arguments.n} D={arguments.dim} C={arguments.classes}, {arguments.threads} threads, {arguments.repeats} runs"
-    )
+    print("N={n} D={dim} C={classes}, {threads} threads, {repeats} runs".format(**vars(arguments)))
     for name, values in times.items():
         middle = statistics.median(values)
         ratios = statistics.median(v / f for v, f in zip(values, times["floor"], strict=True))

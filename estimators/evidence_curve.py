@@ -13,6 +13,7 @@ from torch import Tensor
 _STEP = 1.25  # width of a cell in log tau; the curves are analytic within |Im log tau| < pi
 _NODES = 9  # Chebyshev nodes in a cell: the interpolation error is below 1e-9
 _ROUGH_NODES = 5  # in a replicate: its error need only be small beside a standard error
+_EXTENSIONS = 5  # cells beyond those found on all of the data
 _BELOW = 1e-9  # tau below this share of the largest eigenvalue is indistinguishable from zero in float64
 _ABOVE = 1e4  # tau above this multiple of it is indistinguishable from infinity
 
@@ -84,12 +85,26 @@ def maximise(terms: Terms, squared_norms: Tensor, n: int, /, *, smallest: float,
 
 
 def maximise_near(terms: Terms, squared_norms: Tensor, n: int, cells: tuple[int, ...], /) -> Tensor:
-    """Largest log evidence over N of each class `[C]` within cells found on nearly the same data, or at infinity."""
-    values = _evidence(squared_norms.log(), 0.0, n)
-    log_tau = torch.full_like(values, math.inf)
-    for cell in cells:
-        _refine(terms, n, cell, _ROUGH_NODES, values, log_tau, within=torch.ones_like(values, dtype=torch.bool))
-    return values
+    """Largest log evidence over N of each class `[C]`, from cells found on nearly the same data, and at infinity.
+
+    Where a class's curve still rises at the edge of the cells, the next cell is searched too, a few times over.
+    """
+    limit = _evidence(squared_norms.log(), 0.0, n)
+    values = torch.full_like(limit, -math.inf)
+    log_tau = torch.zeros_like(limit)
+    everyone = torch.ones_like(limit, dtype=torch.bool)
+    done: set[int] = set()
+    wanted = set(cells)
+    for _ in range(_EXTENSIONS):
+        for cell in sorted(wanted - done):
+            _refine(terms, n, cell, _ROUGH_NODES, values, log_tau, within=everyone)
+        done |= wanted
+        ends = [at / _STEP for at in log_tau.tolist()]
+        beyond = {round(end + side) for end in ends for side in (0.25, -0.25)} - done
+        wanted = {cell for cell in beyond if any(abs(abs(end - cell) - 0.5) < 1e-6 for end in ends)}
+        if not wanted:
+            break
+    return torch.maximum(values, limit)
 
 
 def _evidence(log_q: Tensor, logdet: float, n: int) -> Tensor:

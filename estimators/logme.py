@@ -89,7 +89,7 @@ def evidence_of_means(view: View, mixing: Tensor | None, key: str) -> Value:
     view.require_spread()
     terms, norm, largest = _dual_terms(view, mixing) if view.compressed else _primal_terms(view, mixing)
     start = view.parent.memo.get(key) if view.parent is not None else None
-    if isinstance(start, tuple):
+    if isinstance(start, tuple) and start:
         return float(maximise_near(terms, view.counts, view.n, start).mean()), {}
     found = maximise(terms, view.counts, view.n, smallest=norm, largest=largest)
     if not bool(found.values.isfinite().all()) or bool(found.log_tau.isneginf().any()):

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 
 
 def logme_dense(x, targets):
-    """Mean over columns of max over (alpha, beta) of log N(t; 0, I/beta + X X^T/alpha), over N, by eigenvalues of X X^T."""
+    """Mean over columns of max over (alpha, beta) of log N(t; 0, I/beta + X X^T/alpha), over N, by the Gram matrix."""
     x = np.asarray(x, dtype=np.float64)
     n = x.shape[0]
     values, vectors = np.linalg.eigh(x @ x.T)
@@ -101,7 +101,7 @@ def h_score(x, labels, regularised):
 
 
 def transrate(z, labels, eps=1e-4, published=True):
-    """Published: centred, every class weighted 1/C. Otherwise divided by the root of the sum of squares, weights n_c/N."""
+    """Published: centred, every class weighted 1/C. Else over the root of the sum of squares, weights n_c/N."""
     z = np.asarray(z, dtype=np.float64)
     z = z - z.mean(0)
     if not published:
