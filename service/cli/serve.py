@@ -42,13 +42,21 @@ def serve(
 
     application = create_app(settings)
     _prepare(settings)
-    child = _start_worker() if worker else None
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
+    # Once uvicorn has stopped it sends itself the signal again: by default SIGTERM would end this process before
+    # the worker is stopped.
+    signal.signal(signal.SIGTERM, _exit_on_terminate)
+    child = None
     try:
+        child = _start_worker() if worker else None
         server.run(sockets=[listener])
     finally:
         if child is not None:
             _stop(child)
+
+
+def _exit_on_terminate(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _prepare(settings: Settings) -> None:
