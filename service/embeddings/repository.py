@@ -8,8 +8,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
+from service.embeddings.model import WrittenSegment
 from service.embeddings.protocol import Kind, StoreKey
-from service.embeddings.segment import WrittenSegment
 from service.embeddings.tables import ExtractorRow, SegmentRow
 
 

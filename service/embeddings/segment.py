@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.embeddings.errors import SegmentDamaged
+from service.embeddings.model import WrittenSegment
 from service.embeddings.protocol import HASH_BYTES, Rows
 
 HashArray = npt.NDArray[np.void]
@@ -34,15 +35,6 @@ def searchable(hashes: HashArray, /) -> npt.NDArray[np.bytes_]:
 class SegmentFiles:
     vectors: Path
     hashes: Path
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenSegment:
-    n_rows: int
-    dim: int
-    bytes: int
-    vectors_sha256: str
-    hashes_sha256: str
 
 
 def write_segment(files: SegmentFiles, hashes: list[bytes], rows: Rows, /) -> WrittenSegment:
