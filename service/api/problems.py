@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
 from service.core import errors as core
@@ -99,6 +100,13 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(core.ServiceError)
     def on_service_error(request: Request, error: core.ServiceError) -> JSONResponse:
         return respond(problem_of(error, instance=request.url.path))
+
+    @app.exception_handler(IntegrityError)
+    def on_collision(request: Request, error: IntegrityError) -> JSONResponse:
+        # Only PostgreSQL lets two writers meet: what one removed, the other was about to refer to.
+        log.warning("request.collided", path=request.url.path, exc_info=error)
+        met = core.Conflict("Another request changed what this one needs at the same moment: look again and retry.")
+        return respond(problem_of(met, instance=request.url.path))
 
     @app.exception_handler(RequestValidationError)
     def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:

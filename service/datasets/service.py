@@ -11,6 +11,7 @@ from service.datasets.schemas import DatasetPage, DatasetView
 from service.datasets.tables import DatasetRow
 from service.jobs import repository as jobs
 from service.jobs.model import Priority, TaskKind
+from service.keys.repository import lock_project
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ def accept(
     delete_source: bool,
 ) -> Accepted:
     """A new dataset to check, or the one that the same source has already become."""
+    lock_project(session, project_id)
     known = repository.by_source(session, project_id, source_digest)
     if known is not None:
         return Accepted(known, already_known=True)

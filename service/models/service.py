@@ -8,6 +8,7 @@ from service.core.errors import InvalidRequest
 from service.core.pagination import MAX_LIMIT
 from service.jobs import repository as jobs
 from service.jobs.model import TaskKind
+from service.keys.repository import lock_project
 from service.models import repository
 from service.models.errors import BadModelCard, ModelExists
 from service.models.schemas import ModelCreate, ModelFilter, ModelPage, ModelView, SortKey
@@ -61,6 +62,7 @@ def register(session: Session, project_id: str, request: ModelCreate, /) -> Mode
 
 
 def add_card(session: Session, project_id: str, card: ModelCard, /, *, state: str) -> ModelRow:
+    lock_project(session, project_id)
     if repository.find(session, project_id, card.name) is not None:
         raise ModelExists(f"A model named '{card.name}' is already registered; remove it first or choose another name.")
     return repository.add(session, project_id, card, state=state)
@@ -68,6 +70,7 @@ def add_card(session: Session, project_id: str, card: ModelCard, /, *, state: st
 
 def upsert_cards(session: Session, project_id: str, cards: Sequence[ModelCard], /) -> tuple[int, int]:
     """Adds new registry entries and refreshes those whose weights are not pinned yet. Returns (added, refreshed)."""
+    lock_project(session, project_id)
     known = repository.by_names(session, project_id, [card.name for card in cards])
     added = refreshed = 0
     for card in cards:
