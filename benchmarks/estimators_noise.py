@@ -44,8 +44,7 @@ def svg(table: dict[str, tuple[list[float], list[float]]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * width} {rows * height}" '
         'font-family="sans-serif" font-size="11">',
         "<title>Mean score on pure noise by feature width</title>",
-        "<style>text{fill:#444}.l{stroke:#888;fill:none}.a{fill:#2a6f97;stroke:#2a6f97}.b{fill:#bc4749;stroke:#bc4749}"
-        "@media(prefers-color-scheme:dark){text{fill:#ccc}}</style>",
+        "<style>text{fill:#777}.l{stroke:#888;fill:none}.a{fill:#2a6f97;stroke:#2a6f97}.b{fill:#b44;stroke:#b44}</style>",
     ]
     for k, (name, (means, errors)) in enumerate(table.items()):
         x0, y0 = (k % columns) * width + 40, (k // columns) * height + 28

@@ -19,7 +19,7 @@ from estimators.view import View
 _DISTORTION = 1e-4
 _PERMUTATIONS = 20
 _SHARES = (1, 2, 4, 5, 10, 20)  # every such class of a permutation is looked at: each divides the permutations
-_BUDGET = 1e10  # multiplications spent on the permutations' Gram matrices, before classes are skipped
+_BUDGET = 2.5e9  # multiplications spent on the permutations' Gram matrices, before classes are skipped
 _CHUNK = 4096
 _SEED = 20230308
 
@@ -193,35 +193,42 @@ def _subset_rates(z: Tensor, keep: Tensor, offsets: Tensor, scales: list[float],
     The scales divide by the sum of squares of all rows; with `of`, the numbers of those rows, R is set right to first
     order for this subset's sum of squares being another than its share of that.
     """
-    size, dim = z.shape
+    if z.shape[0] > z.shape[1]:
+        return _rates_of_columns(z, keep, offsets, scales, of)
+    numbers = keep.sum(1).to(torch.float64)
+    factors = torch.tensor(scales, dtype=torch.float64, device=z.device) / (numbers.clamp_min(1) * _DISTORTION)
+    across = (z @ offsets.T).T
+    gram = z @ z.T - across[:, :, None] - across[:, None, :] + offsets.square().sum(1)[:, None, None]
+    # a row that is left out becomes a row of zeros, which adds nothing to log det(I + G)
+    mask = keep.to(torch.float64)
+    return _log_rates(gram * mask[:, :, None] * mask[:, None, :] * factors[:, None, None], of)
+
+
+def _rates_of_columns(z: Tensor, keep: Tensor, offsets: Tensor, scales: list[float], of: list[int] | None) -> Tensor:
+    """The same for more rows than dimensions, one mask at a time: the matrices are as wide as the features."""
+    gram, total = z.T @ z, z.sum(0)
     values = []
-    small = size <= dim
-    gram = z @ z.T if small else z.T @ z
-    across = z @ offsets.T
-    total = z.sum(0)
     for i, scale in enumerate(scales):
-        mask = keep[i]
-        n = int(mask.sum())
-        if n == 0:
-            values.append(0.0)
-            continue
-        if small:
-            shifted = gram - across[:, i, None] - across[:, i] + offsets[i] @ offsets[i]
-            matrix = shifted[mask][:, mask]
-        else:
-            left = z[~mask]
-            cross = torch.outer(total - left.sum(0), offsets[i])
-            matrix = gram - left.T @ left - cross - cross.T + n * torch.outer(offsets[i], offsets[i])
-        matrix = matrix * (scale / (n * _DISTORTION))
-        trace = float(matrix.trace())
-        matrix.diagonal().add_(1.0)
-        factor = torch.linalg.cholesky(matrix)
-        value = float(factor.diagonal().log().sum())
-        if of is not None:
-            # d R / d log(sum of squares) = 1/2 tr(G (I + G)^-1), and the mean of tr G over permutations is 1/(N eps)
-            identity = torch.eye(len(matrix), dtype=z.dtype, device=z.device)
-            inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-            elasticity = 0.5 * (len(matrix) - float(inverse.square().sum()))
-            value -= elasticity * (trace * of[i] * _DISTORTION - 1.0)
-        values.append(value)
-    return torch.tensor(values, dtype=torch.float64, device=z.device)
+        left = z[~keep[i]]
+        n = z.shape[0] - left.shape[0]
+        cross = torch.outer(total - left.sum(0), offsets[i])
+        matrix = gram - left.T @ left - cross - cross.T + n * torch.outer(offsets[i], offsets[i])
+        matrix = matrix * (scale / (max(n, 1) * _DISTORTION))
+        values.append(_log_rates(matrix[None], None if of is None else of[i : i + 1]))
+    return torch.cat(values)
+
+
+def _log_rates(matrices: Tensor, of: list[int] | None) -> Tensor:
+    """1/2 log det(I + G) of each matrix `[B, n, n]`, set right to first order for its trace where `of` is given."""
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    factor = torch.linalg.cholesky(matrices + identity)
+    values: Tensor = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    if of is None:
+        return values
+    # d R / d log(sum of squares) = 1/2 tr(G (I + G)^-1), and the mean of tr G over permutations is 1/(N eps)
+    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+    elasticity = 0.5 * (identity.shape[0] - inverse.square().sum((1, 2)))
+    traces = matrices.diagonal(dim1=1, dim2=2).sum(1)
+    rows = torch.tensor(of, dtype=matrices.dtype, device=matrices.device)
+    corrected: Tensor = values - elasticity * (traces * rows * _DISTORTION - 1.0)
+    return corrected
