@@ -41,8 +41,10 @@ def svg(table: dict[str, tuple[list[float], list[float]]]) -> str:
     columns, width, height = 5, 190, 150
     rows = -(-len(table) // columns)
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * width} {rows * height}" '
-        'font-family="sans-serif" font-size="11">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * width} {rows * height}" '
+            'font-family="sans-serif" font-size="11">'
+        ),
         "<title>Mean score on pure noise by feature width</title>",
         "<style>text{fill:#777}.l{stroke:#888;fill:none}.a{fill:#2a6f97;stroke:#2a6f97}.b{fill:#b44;stroke:#b44}</style>",
     ]

@@ -134,7 +134,10 @@ def _root_trace_near(view: View, parent: View, reference: ClassMoments) -> float
 
 
 def _root(reference: ClassMoments) -> Tensor:
-    """L with L L^T the reference's covariance."""
+    """L with L L^T the reference's covariance: as many columns as rows are kept, or D."""
+    if reference.rows is not None:
+        thin: Tensor = (reference.rows.to(torch.float64) - reference.mean).T / reference.n**0.5
+        return thin
     covariance = reference.total_scatter() / reference.n
     factor, info = torch.linalg.cholesky_ex(covariance)
     if int(info) == 0:
