@@ -1,6 +1,9 @@
 """Which device a worker computes on, and how many threads it takes."""
 
+import ctypes
 import os
+import sys
+from functools import cache
 
 import torch
 
@@ -32,3 +35,29 @@ def device_name(device: torch.device, /) -> str:
 
 def decode_threads(setting: int, /) -> int:
     return setting or len(os.sched_getaffinity(0))
+
+
+def batch_size(setting: int, device: torch.device, /) -> int:
+    """Images a forward pass: on a CPU few enough that a layer's output stays in the cache and on the heap."""
+    if setting:
+        return setting
+    return 64 if device.type == "cuda" else max(4, 2 * decode_threads(0))
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Has glibc keep what a forward pass frees for the next one.
+
+    By default every large activation is mapped, zeroed by the kernel and unmapped again, which can cost as much time as
+    the arithmetic.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 512 << 20)

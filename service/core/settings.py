@@ -44,7 +44,7 @@ class WorkerSettings(_Group):
     poll_seconds: PositiveFloat = 0.2
     max_attempts: PositiveInt = 3
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
-    batch_size: PositiveInt = 32
+    batch_size: NonNegativeInt = Field(default=0, description="0: 64 on a GPU, two a core on a CPU")
     decode_threads: NonNegativeInt = Field(default=0, description="0: one a core")
     models_per_task: PositiveInt = 4
 

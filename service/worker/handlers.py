@@ -130,10 +130,13 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         return
     import torch
 
-    from service.compute.device import decode_threads, visible_devices
+    from service.compute.device import batch_size, decode_threads, keep_freed_memory, visible_devices
     from service.compute.group import Workplace, compute_group
 
     settings = context.settings
+    device = torch.device(visible_devices(settings.worker.device)[0])
+    if device.type == "cpu":
+        keep_freed_memory()
     with context.database.write() as session:
         jobs.hold(session, task)
         ranking = rankings.get(session, task.project_id, task.subject_id)
@@ -163,8 +166,8 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
             store=context.store,
             read_blob=lambda value: context.blobs.path(task.project_id, value.hex()).read_bytes(),
             weights_cache=settings.weights_cache,
-            device=torch.device(visible_devices(settings.worker.device)[0]),
-            batch_size=settings.worker.batch_size,
+            device=device,
+            batch_size=batch_size(settings.worker.batch_size, device),
             threads=decode_threads(settings.worker.decode_threads),
             segment_rows=settings.store.segment_rows,
         ),
