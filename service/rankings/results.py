@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from service.embeddings import repository as embeddings
+from service.keys.repository import lock_project
 from service.models import repository as models
 from service.rankings import repository
 from service.rankings.tables import RankingRow
@@ -43,6 +44,8 @@ def record(
         entry.state, entry.error = "failed", outcome.reason
         return
     project_id = ranking.project_id
+    # Two rankings may find out the same at once: the second waits, and then sees what the first has stored.
+    lock_project(session, project_id)
     row = models.get(session, project_id, model_id)
     if row.weights_sha256 is None or row.params is None or row.state != "ready":
         models.pin(session, row, outcome.card, params=outcome.params)

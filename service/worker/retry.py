@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from service.core.errors import ServiceError
 from service.embeddings.errors import EmbeddingsMissing
@@ -18,6 +18,8 @@ def judge(error: Exception, /, *, attempts: int, max_attempts: int) -> Verdict:
     if attempts >= max_attempts:
         return Verdict.FAIL
     if isinstance(error, (EmbeddingsMissing, OperationalError, ConnectionError, TimeoutError)):
+        return Verdict.RETRY
+    if isinstance(error, IntegrityError):  # two workers met: what collided is stored now
         return Verdict.RETRY
     if isinstance(error, DBAPIError):
         return Verdict.RETRY if error.connection_invalidated else Verdict.FAIL

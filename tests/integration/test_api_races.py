@@ -1,8 +1,17 @@
 """Requests that meet in the same moment, on both databases."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.jobs.tables import TaskRow
+from service.worker.loop import run
 from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import Service
 from tests.helpers.zoo import TinyZoo
@@ -73,3 +82,39 @@ def test_a_dataset_removed_while_it_is_asked_for_is_a_problem_and_never_a_500(
         assert ranked.status_code in {202, 404, 409}, ranked.text
         left = each_service.call("GET", "/v1/rankings")["items"]
         assert [r for r in left if r["dataset"]["id"] == dataset["id"]] == []
+
+
+def test_two_workers_that_find_the_same_score_at_once_both_end_well(
+    each_service: Service, tiny_zoo: TinyZoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.rankings import results
+
+    service = each_service
+    service.add_models(tiny_zoo.good[:1])
+    body = {"dataset": service.sealed()["id"], "models": tiny_zoo.names[:1]}
+    made = [service.call("POST", "/v1/rankings", 202, json=body)["id"] for _ in range(2)]
+    # Both are planned before either has computed what the other needs too.
+    run(service.worker, threading.Event(), finished=lambda: len(service.tasks(kind="embed")) == 2)
+    record = results.scoring.record
+
+    def slowly(session: Session, scores: Any, /, **keys: Any) -> None:
+        record(session, scores, **keys)
+        session.flush()
+        time.sleep(1.0)  # the other worker reaches this place before the first commits
+
+    monkeypatch.setattr(results.scoring, "record", slowly)
+    others = [replace(service.worker, worker_id=f"host:{n}:x") for n in range(2)]
+    at_once(
+        2, lambda n: run(others[n], threading.Event(), subjects=[made[n]], finished=lambda: ended(service, made[n]))
+    )
+    views = [service.call("GET", f"/v1/rankings/{ident}") for ident in made]
+    assert [view["state"] for view in views] == ["done", "done"]
+    assert [e["error"] for view in views for e in view["entries"]] == [None, None]
+    assert views[0]["entries"] == views[1]["entries"]
+    with service.database.read() as session:
+        attempts = list(session.scalars(select(TaskRow.attempts).where(TaskRow.kind == "embed")))
+    assert attempts == [1, 1]
+
+
+def ended(service: Service, ranking: str) -> bool:
+    return service.call("GET", f"/v1/rankings/{ranking}")["state"] in {"done", "failed"}
