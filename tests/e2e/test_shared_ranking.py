@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ SHARED = Path(__file__).parents[2] / "../shared/data"
 
 pytestmark = [
     pytest.mark.shared,
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data do not lie beside the project"),
     pytest.mark.skipif(
         os.environ.get("ZOOSCOUT_SLOW_TESTS") != "1", reason="takes minutes: set ZOOSCOUT_SLOW_TESTS=1 to run it"
@@ -36,7 +38,8 @@ def requests() -> list[dict[str, Any]]:
     ]
 
 
-def test_the_order_that_pretraining_lets_one_expect(service: Service) -> None:
+def test_the_order_that_pretraining_lets_one_expect(make_service: Callable[..., Service]) -> None:
+    service = make_service(worker={"decode_threads": 0})
     wanted = requests()
     assert len(wanted) == 8
     for request in wanted:
