@@ -56,6 +56,7 @@ KINDS: dict[type[core.ServiceError], Kind] = {
     models.BadModelCard: Kind("bad-model-card", "The model's description does not hold together", 422),
     rankings.DatasetRefusedForRanking: Kind("dataset-was-refused", "The dataset was refused", 409),
     scoring.BadArrays: Kind("bad-arrays", "The arrays cannot be scored", 422),
+    scoring.NotComparable: Kind("not-comparable", "The models cannot be ordered by this estimator", 422),
     scoring.UnknownEstimator: Kind("unknown-estimator", "The estimator cannot be used", 422),
 }
 

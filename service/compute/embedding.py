@@ -15,7 +15,7 @@ from zoo.errors import ExtractionFailed
 from zoo.extract import Extractor
 from zoo.preprocess import decode, prepare
 
-PREFETCH_BATCHES = 4
+PREFETCH_BATCHES = 8
 ReadBlob = Callable[[bytes], bytes]
 
 

@@ -1,6 +1,6 @@
 """What can be done with rankings, one transaction each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -31,7 +31,7 @@ from service.rankings.schemas import (
 )
 from service.rankings.tables import EntryRow, RankingRow
 from service.scoring import repository as scoring
-from service.scoring.errors import UnknownEstimator
+from service.scoring.errors import NotComparable, UnknownEstimator
 from service.scoring.evidence import params_id
 from service.scoring.panel import chosen
 from service.scoring.repository import StoredScore
@@ -64,6 +64,9 @@ def create(session: Session, project_id: str, request: RankingCreate, /) -> Rank
         raise DatasetRefusedForRanking(f"Dataset '{dataset.name}' was refused: {(dataset.problem or {}).get('detail')}")
     estimators, ordered_by = chosen_estimators(request.estimators, request.ordered_by)
     candidates = catalog.resolve_candidates(session, project_id, request.models)
+    refusal = why_not_comparable(ordered_by, [model.feature_dim for model in candidates])
+    if refusal is not None:
+        raise NotComparable(refusal)
     row = repository.add(
         session,
         project_id,
@@ -82,6 +85,18 @@ def create(session: Session, project_id: str, request: RankingCreate, /) -> Rank
         priority=Priority.CONTROL,
     )
     return row
+
+
+def why_not_comparable(estimator: str, widths: Iterable[int | None], /) -> str | None:
+    """Why an estimator cannot order models of these numbers of features; None where it can."""
+    known = sorted({width for width in widths if width is not None})
+    if SPECS[estimator].comparable_across_width or len(known) < 2:
+        return None
+    listed = ", ".join(map(str, known[:4])) + (" …" if len(known) > 4 else "")
+    return (
+        f"'{estimator}' depends on the number of features, and the models differ in it ({listed}): "
+        "order by another estimator, or rank models of one width."
+    )
 
 
 def close_if_complete(session: Session, ranking: RankingRow, /, *, finishing_task: str) -> None:
@@ -136,6 +151,10 @@ def show(session: Session, project_id: str, ident: str, /) -> RankingView:
     row = repository.get(session, project_id, ident)
     dataset = datasets.get(session, project_id, row.dataset_id)
     entries = {entry.model_id: entry for entry in repository.entries(session, row.id)}
+    views = _entries(session, row, entries)
+    refusal = why_not_comparable(row.ordered_by, [view.feature_dim for view in views if view.state == "done"])
+    if refusal is not None:  # known only now: the models' weights had not been seen when the ranking was asked for
+        views = [view.model_copy(update={"rank": None, "tied_with": []}) for view in views]
     return RankingView(
         id=row.id,
         state=row.state,
@@ -144,8 +163,8 @@ def show(session: Session, project_id: str, ident: str, /) -> RankingView:
         estimators=row.estimators,
         ordered_by=row.ordered_by,
         progress=_progress(session, row, list(entries.values())),
-        entries=_entries(session, row, entries),
-        error=row.error,
+        entries=views,
+        error=row.error if refusal is None else {"title": "The models cannot be ordered", "detail": refusal},
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,

@@ -7,3 +7,7 @@ class UnknownEstimator(InvalidRequest):
 
 class BadArrays(InvalidRequest):
     """The arrays that were brought to be scored cannot be read or do not fit together."""
+
+
+class NotComparable(InvalidRequest):
+    """The estimator's values depend on the number of features, and the models differ in it."""
