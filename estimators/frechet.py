@@ -95,7 +95,10 @@ def _root_trace(view: View, reference: ClassMoments) -> float:
         return _root_trace_of_rows(view, view.moments.rows, reference)
     if view.parent is not None and not view.parent.compressed:
         return _root_trace_near(view, view.parent, reference)
-    middle = _between_roots(view, _root(reference))
+    root = _root(reference)
+    middle = _between_roots(view, root)
+    if view.row_blocks is not None:  # blocks will be left out
+        view.memo["frechet:start"] = (root, middle)
     values = ShiftedForm(middle).eigenvalues()
     return float(values.sqrt().sum())
 
@@ -120,8 +123,9 @@ def _root_trace_near(view: View, parent: View, reference: ClassMoments) -> float
     """First order from the parent: d tr(M^1/2) = 1/2 <L M^-1/2 L^T, dS>."""
     known = parent.memo.get("frechet:gradient")
     if not isinstance(known, tuple):
-        root = _root(reference)
-        values, vectors = torch.linalg.eigh(_between_roots(parent, root))
+        start = parent.memo.pop("frechet:start", None)
+        root, middle = start if isinstance(start, tuple) else (_root(reference), None)
+        values, vectors = torch.linalg.eigh(_between_roots(parent, root) if middle is None else middle)
         kept = values > parent.n * 2.2e-16 * values[-1]
         mapped = (root @ vectors[:, kept]) / values[kept] ** 0.25
         known = (float(values.clamp_min(0).sqrt().sum()), 0.5 * (mapped @ mapped.T))

@@ -87,14 +87,13 @@ def h_score_value(view: View, options: Options, /) -> Value:
 def ledoit_wolf(view: View, /) -> tuple[float, float]:
     """The Ledoit-Wolf shrinkage of the total covariance towards its mean variance, and that mean variance."""
     n, dim = view.n, view.dim
-    centred = view.moments.about(view.moments.mean)
-    mean_variance = float(centred.squares.sum()) / n / dim
+    mean_variance = float(view.moments.std.square().mean())
     total = view.means - (view.counts @ view.means) / n
     total = total * view.counts.sqrt()[:, None]
     scatter = torch.addmm(view.within, total.T, total)
     squared = float(scatter.square().sum()) / n**2
     delta = (squared - dim * mean_variance**2) / dim
-    beta = (centred.quartic / n - squared) / (dim * n)
+    beta = (view.moments.quartic_about_mean() / n - squared) / (dim * n)
     if delta <= 0:
         return 1.0, mean_variance
     return min(max(beta / delta, 0.0), 1.0), mean_variance

@@ -107,11 +107,12 @@ class ClassMoments:
         scaled = self.sums / self.counts[:, None].to(torch.float64).sqrt()
         return self.second_about_shift() - scaled.T @ scaled
 
-    def about(self, shift: Tensor, /) -> ClassMoments:
-        """The same moments about another point."""
-        if torch.equal(shift, self.shift):
-            return self
-        d = self.shift - shift
+    def quartic_about_mean(self) -> float:
+        """Sum of `|x - mean|^4` over all images."""
+        return self._higher_about(self.shift - self.mean)[1]
+
+    def _higher_about(self, d: Tensor) -> tuple[Tensor, float]:
+        """Cubic and quartic sums about the point `shift - d`."""
         n, s, dd = self.n, self.sums.sum(0), float(d @ d)
         trace = float(self.squares.sum())
         if self.second is not None:
@@ -121,14 +122,16 @@ class ClassMoments:
             second_d = rows.T @ (rows @ d)
         sd = float(s @ d)
         cubic = self.cubic + trace * d + 2 * second_d + 2 * sd * d + dd * s + n * dd * d
-        quartic = (
-            self.quartic
-            + 4 * float(d @ second_d)
-            + n * dd**2
-            + 4 * float(self.cubic @ d)
-            + 2 * trace * dd
-            + 4 * sd * dd
-        )
+        quartic = self.quartic + 4 * float(d @ second_d) + n * dd**2 + 4 * float(self.cubic @ d)
+        return cubic, quartic + 2 * trace * dd + 4 * sd * dd
+
+    def about(self, shift: Tensor, /) -> ClassMoments:
+        """The same moments about another point."""
+        if torch.equal(shift, self.shift):
+            return self
+        d = self.shift - shift
+        n, s = self.n, self.sums.sum(0)
+        cubic, quartic = self._higher_about(d)
         counts = self.counts[:, None]
         second = None
         if self.second is not None:

@@ -225,9 +225,10 @@ def _log_rates(matrices: Tensor, of: list[int] | None) -> Tensor:
     values: Tensor = factor.diagonal(dim1=1, dim2=2).log().sum(1)
     if of is None:
         return values
-    # d R / d log(sum of squares) = 1/2 tr(G (I + G)^-1), and the mean of tr G over permutations is 1/(N eps)
-    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
-    elasticity = 0.5 * (identity.shape[0] - inverse.square().sum((1, 2)))
+    # d R / d log(sum of squares) = 1/2 tr(G (I + G)^-1), and the mean of tr G over permutations is 1/(N eps); any
+    # factor keeps the mean right, so the whole subset's serves with blocks left out as well
+    inverse = torch.linalg.solve_triangular(factor[0], identity, upper=False)
+    elasticity = 0.5 * (identity.shape[0] - float(inverse.square().sum()))
     traces = matrices.diagonal(dim1=1, dim2=2).sum(1)
     rows = torch.tensor(of, dtype=matrices.dtype, device=matrices.device)
     corrected: Tensor = values - elasticity * (traces * rows * _DISTORTION - 1.0)
