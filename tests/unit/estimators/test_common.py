@@ -275,3 +275,16 @@ def test_degenerate_is_raised_by_the_function_itself():
 
     with pytest.raises(Degenerate, match="one class"):
         logme(torch.randn(20, 4), torch.zeros(20, dtype=torch.int64))
+
+
+def test_ped_says_what_it_did():
+    from estimators.ped_logme import ped_logme
+
+    rows, labels = data((90, 12, 4), 2)
+    apart = rows + 100 * torch.eye(4, 12)[labels]
+    assert ped_logme(rows, labels).diagnostics["status"] == "moved"
+    assert ped_logme(rows, labels).diagnostics["background"] == "none"
+    assert ped_logme(apart, labels).diagnostics["status"] == "no_overlap"
+    mirrored = torch.cat([rows[:20], -rows[:20], rows[20:40], -rows[20:40]])
+    pairs = torch.cat([torch.zeros(40), torch.ones(40)]).long()
+    assert ped_logme(mirrored, pairs).diagnostics["status"] == "coincident_means"

@@ -116,7 +116,8 @@ def test_ped_in_moments_equals_ped_on_rows(shape, nsigma):
     moved = oracles.ped_rows(rows, y, background[0].numpy(), background[1].numpy(), nsigma)
     ours = moved_rows(rows, labels, Options(nsigma=nsigma, background=background))
     np.testing.assert_allclose(ours.numpy(), moved, atol=1e-9)
-    assert float(np.abs(moved - rows.numpy()).max()) > 1e-3
+    if nsigma > 0.3:  # at 0.3 some of these classes do not overlap, and nothing may move
+        assert float(np.abs(moved - rows.numpy()).max()) > 1e-3
     exact = ped_logme(rows, labels, background=background, nsigma=nsigma).value
     assert exact == pytest.approx(oracles.logme_dense(moved, one_hot(labels)), abs=1e-6)
     published = ped_logme(rows, labels, background=background, nsigma=nsigma, variant="published").value
