@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test check format lock
+.PHONY: demo test check format lock bench-estimators
 
 demo:
 	@.ci/install
@@ -26,3 +26,6 @@ format:
 lock:
 	.ci/lock
 
+bench-estimators:
+	@.ci/install
+	$(BIN)/python -m benchmarks.estimators

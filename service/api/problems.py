@@ -13,12 +13,14 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
+from estimators import errors as estimators
 from service.core import errors as core
 from service.datasets import errors as datasets
 from service.embeddings import errors as embeddings
 from service.models import errors as models
 from service.rankings import errors as rankings
 from service.scoring import errors as scoring
+from zoo import errors as zoo
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -42,7 +44,7 @@ class Kind:
     status: int
 
 
-KINDS: dict[type[core.ServiceError], Kind] = {
+KINDS: dict[type[Exception], Kind] = {
     core.NotFound: Kind("not-found", "Not found", 404),
     core.Conflict: Kind("conflict", "Conflict with what is stored", 409),
     core.InvalidRequest: Kind("invalid-request", "The request cannot be carried out", 422),
@@ -58,6 +60,18 @@ KINDS: dict[type[core.ServiceError], Kind] = {
     scoring.BadArrays: Kind("bad-arrays", "The arrays cannot be scored", 422),
     scoring.NotComparable: Kind("not-comparable", "The models cannot be ordered by this estimator", 422),
     scoring.UnknownEstimator: Kind("unknown-estimator", "The estimator cannot be used", 422),
+    estimators.InvalidInput: Kind("invalid-input", "The estimator does not take this input", 422),
+    estimators.Degenerate: Kind("degenerate", "The score is not defined on this input", 422),
+    zoo.BadCard: Kind("bad-card", "The model's card does not hold together", 422),
+    zoo.UnknownArchitecture: Kind("unknown-architecture", "The library knows no such architecture", 422),
+    zoo.WeightsNotFound: Kind("weights-not-found", "There are no weights there", 422),
+    zoo.HubUnreachable: Kind("hub-unreachable", "The weights cannot be fetched now", 503),
+    zoo.HashMismatch: Kind("hash-mismatch", "The weights are not the pinned ones", 422),
+    zoo.UnsafeCheckpoint: Kind("unsafe-checkpoint", "The checkpoint could run code", 422),
+    zoo.CorruptCheckpoint: Kind("corrupt-checkpoint", "The checkpoint is damaged", 422),
+    zoo.WeightsMismatch: Kind("weights-mismatch", "The weights do not fit the architecture", 422),
+    zoo.BadImage: Kind("bad-image", "The image cannot be decoded", 422),
+    zoo.ExtractionFailed: Kind("extraction-failed", "The model gave no usable features", 422),
 }
 
 _TOO_LARGE = (datasets.TooLarge, datasets.TooManyEntries, datasets.CompressionBomb, datasets.ImageBomb)
@@ -71,13 +85,13 @@ def status_of(problem_type: str, /) -> int:
     return 413 if slug in {leaf.slug for leaf in _TOO_LARGE} else 422
 
 
-def kind_of(error: core.ServiceError, /) -> Kind:
+def kind_of(error: Exception, /) -> Kind:
     if isinstance(error, datasets.DatasetRefused):
         return Kind(error.slug, f"The dataset was refused: {error.slug.replace('-', ' ')}", status_of(error.slug))
     return KINDS[type(error)]
 
 
-def problem_of(error: core.ServiceError, /, *, instance: str | None = None) -> Problem:
+def problem_of(error: Exception, /, *, instance: str | None = None) -> Problem:
     kind = kind_of(error)
     return Problem(
         type=f"/problems/{kind.slug}", title=kind.title, status=kind.status, detail=str(error), instance=instance
@@ -99,7 +113,9 @@ def _errors(details: Sequence[Any]) -> list[dict[str, Any]]:
 
 def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(core.ServiceError)
-    def on_service_error(request: Request, error: core.ServiceError) -> JSONResponse:
+    @app.exception_handler(estimators.EstimatorError)
+    @app.exception_handler(zoo.ZooError)
+    def on_known_error(request: Request, error: Exception) -> JSONResponse:
         return respond(problem_of(error, instance=request.url.path))
 
     @app.exception_handler(IntegrityError)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.service import Service
+from tests.helpers.service import Service, without
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 
@@ -62,5 +62,8 @@ def test_the_order_that_pretraining_lets_one_expect(make_service: Callable[..., 
     assert {names[-1] for names in order.values()} == {"mobilenetv2_skincancer"}
     for view in rankings.values():
         again = service.ranked(view["dataset"]["id"], {"name": "*"})
-        assert again["entries"] == view["entries"]
+        # A model's speed is that of its last forward passes, which the other dataset's ranking has measured since.
+        assert [without(e, "images_per_second") for e in again["entries"]] == [
+            without(e, "images_per_second") for e in view["entries"]
+        ]
         assert service.tasks(kind="embed", subject_id=again["id"]) == []

@@ -11,22 +11,24 @@ import pytest
 
 import service as package
 from estimators.catalog import Direction
+from estimators.errors import EstimatorError
 from service.api.problems import KINDS, kind_of, status_of
 from service.core.db import Database
 from service.core.errors import ServiceError
 from service.core.migrate import upgrade
 from service.datasets.errors import DatasetRefused
 from tests.helpers.service import ROOT, Service
+from zoo.errors import ZooError
 
 
 def test_every_error_of_the_service_has_a_problem() -> None:
     for module in pkgutil.walk_packages(package.__path__, "service."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    kinds = set(_below(ServiceError))
+    kinds = set(_below(ServiceError)) | set(_below(ZooError)) | set(_below(EstimatorError))
     refusals = set(_below(DatasetRefused)) | {DatasetRefused}
     assert len(refusals) > 20
-    named = {kind for kind in kinds - refusals if kind.__module__.startswith("service.")}
+    named = {kind for kind in kinds - refusals if kind.__module__.startswith(("service.", "zoo.", "estimators."))}
     assert named == set(KINDS)
     slugs = [kind.slug for kind in KINDS.values()] + [kind.slug for kind in refusals - {DatasetRefused}]
     assert len(slugs) == len(set(slugs))
