@@ -15,9 +15,12 @@ from tests.helpers.service import Service, running, settings_for
 from tests.helpers.zoo import TinyZoo, make_zoo
 
 
+CHOOSE_TESTS = {"ZOOSCOUT_SLOW_TESTS", "ZOOSCOUT_TEST_FETCH"}
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("ZOOSCOUT_") and name != "ZOOSCOUT_SLOW_TESTS"]:
+    for name in [name for name in os.environ if name.startswith("ZOOSCOUT_") and name not in CHOOSE_TESTS]:
         monkeypatch.delenv(name)
 
 

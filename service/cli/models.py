@@ -159,7 +159,7 @@ def list_models(
         return
     table = Table()
     for column in ("name", "parameters", "multiply-adds", "input", "features", "licence", "pretrained on", "state"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
     for model in page.items:
         table.add_row(
             model.name,
@@ -172,9 +172,8 @@ def list_models(
             model.state,
         )
     out.print(table)
-    err.print(
-        f"{len(page.items)} of {page.total}." + (f" Next page: --cursor {page.next_cursor}" if page.next_cursor else "")
-    )
+    following = f" Next page: --cursor {page.next_cursor}" if page.next_cursor else ""
+    err.print(f"{len(page.items)} of {page.total}.{following}", soft_wrap=True)
 
 
 @app.command("show")

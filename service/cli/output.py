@@ -66,7 +66,7 @@ def ranking_table(view: RankingView, /) -> Table:
         caption += " '=': within error of a neighbour (paired jackknife over images, 90 %)."
     table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
     table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("model", overflow="fold")
+    table.add_column("model", no_wrap=True, overflow="fold")
     for name in view.estimators:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)

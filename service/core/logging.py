@@ -25,3 +25,5 @@ def configure_logging(*, level: str, fmt: str) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
+    # The hub's client warns of each of its retries, twice; that the hub cannot be reached is said once, by the entry.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
