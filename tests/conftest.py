@@ -14,7 +14,6 @@ from tests.helpers.databases import KINDS, PostgresServer, opened
 from tests.helpers.service import Service, running, settings_for
 from tests.helpers.zoo import TinyZoo, make_zoo
 
-
 CHOOSE_TESTS = {"ZOOSCOUT_SLOW_TESTS", "ZOOSCOUT_TEST_FETCH"}
 
 

@@ -1,7 +1,6 @@
 """How the command line speaks: results on standard output, everything else on standard error."""
 
 import json
-import math
 import sys
 from typing import NoReturn
 
@@ -9,7 +8,8 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from service.rankings.schemas import EntryView, RankingView, ScoreView
+from service.rankings.display import rounded
+from service.rankings.schemas import EntryView, RankingView
 
 PIPE_WIDTH = 160  # a pipe has no width of its own, and a model's name should not be broken for want of one
 
@@ -41,18 +41,6 @@ def count(number: int | None, /) -> str:
     return str(number)
 
 
-def number_with_error(score: ScoreView | None, /) -> str:
-    """A value rounded to what its standard error allows (two digits of it)."""
-    if score is None:
-        return ""
-    if score.value is None:
-        return "n/a"
-    if score.stderr is None or not math.isfinite(score.stderr) or score.stderr <= 0:
-        return f"{score.value:.4g}"
-    digits = min(8, max(0, 1 - math.floor(math.log10(score.stderr))))
-    return f"{score.value:.{digits}f} ± {score.stderr:.{digits}f}"
-
-
 def place(entry: EntryView, /) -> str:
     if entry.rank is None:
         return "–"
@@ -63,7 +51,7 @@ def ranking_table(view: RankingView, /) -> Table:
     title = f"{view.dataset.name}: {view.dataset.n_images} images, {view.dataset.n_classes} classes"
     caption = f"Scored on the {view.split} split, ordered by {view.ordered_by}."
     if any(entry.tied_with for entry in view.entries):
-        caption += " '=': within error of a neighbour (paired jackknife over images, 90 %)."
+        caption += " '=': within error of another model (paired jackknife over images, 90 %)."
     table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("model", no_wrap=True, overflow="fold")
@@ -76,7 +64,7 @@ def ranking_table(view: RankingView, /) -> Table:
         table.add_row(
             place(entry),
             entry.model,
-            *(number_with_error(entry.scores.get(name)) for name in view.estimators),
+            *(rounded(entry.scores.get(name)) for name in view.estimators),
             count(entry.params),
             speed,
         )

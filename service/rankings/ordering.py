@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from estimators.catalog import Direction
 from estimators.compare import difference_stderr
@@ -41,12 +42,29 @@ def order(
 
 
 def _ties(scores: Sequence[Score]) -> list[list[int]]:
-    """For each place, the other places within error of it. Only neighbours up to the first clear gap are compared."""
+    """For each place, the other places within error of it: all pairs, a noisy model may be tied across a sure one."""
+    blocks = {len(score.replicates) for score in scores}
+    if len(blocks) != 1 or blocks == {0}:
+        return _ties_pair_by_pair(scores)
+    import numpy as np
+
+    values = np.array([score.value for score in scores])
+    left_out = np.array([score.replicates for score in scores])
+    centred = left_out - left_out.mean(axis=1, keepdims=True)
+    n_blocks = left_out.shape[1]
+    covariance = centred @ centred.T * (n_blocks - 1) / n_blocks
+    variance = np.diag(covariance)
+    errors = np.sqrt(np.maximum(variance[:, None] + variance[None, :] - 2 * covariance, 0.0))
+    tied = np.abs(values[:, None] - values[None, :]) <= TIE_Z * errors
+    np.fill_diagonal(tied, val=False)
+    return [np.flatnonzero(row).tolist() for row in tied]
+
+
+def _ties_pair_by_pair(scores: Sequence[Score]) -> list[list[int]]:
     ties: list[list[int]] = [[] for _ in scores]
-    for i, score in enumerate(scores):
-        for j in range(i + 1, len(scores)):
-            if abs(score.value - scores[j].value) > TIE_Z * (difference_stderr(score, scores[j]) or 0.0):
-                break
+    for i, j in combinations(range(len(scores)), 2):
+        error = difference_stderr(scores[i], scores[j]) or 0.0
+        if abs(scores[i].value - scores[j].value) <= TIE_Z * error:
             ties[i].append(j)
             ties[j].append(i)
     return [sorted(places) for places in ties]

@@ -1,7 +1,5 @@
 """The pages. They read the same views as the API gives."""
 
-import math
-
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
@@ -13,8 +11,8 @@ from service.jobs import repository as jobs
 from service.models import repository as model_rows
 from service.models.schemas import ModelFilter
 from service.rankings import service as rankings
+from service.rankings.display import rounded
 from service.rankings.repository import ENDED
-from service.rankings.schemas import ScoreView
 from service.web.contexts import DatasetPage, HomePage, RankingPage
 from service.web.paths import TEMPLATES
 from zoo.catalog import ModelCard
@@ -23,18 +21,6 @@ from zoo.snippet import snippet
 router = APIRouter(tags=["web"])
 SHOWN = 20
 WORKER_SEEN_WITHIN_SECONDS = 30.0
-
-
-def rounded(score: ScoreView | None) -> str:
-    """A value rounded to what its standard error allows."""
-    if score is None:
-        return ""
-    if score.value is None:
-        return "n/a"
-    if not score.stderr or not math.isfinite(score.stderr):
-        return f"{score.value:.4g}"
-    digits = min(8, max(0, 1 - math.floor(math.log10(score.stderr))))
-    return f"{score.value:.{digits}f} ± {score.stderr:.{digits}f}"
 
 
 def thousands(number: int | None) -> str:
