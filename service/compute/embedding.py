@@ -16,6 +16,7 @@ from zoo.extract import Extractor
 from zoo.preprocess import decode, prepare
 
 PREFETCH_BATCHES = 8
+MAX_PIXELS = 178_956_970  # what Pillow itself refuses; the dataset's own, smaller cap was held when it was taken in
 ReadBlob = Callable[[bytes], bytes]
 
 
@@ -105,7 +106,7 @@ def _batches(
     config = next(iter(extractors.values())).card.preprocess
 
     def pixels(value: bytes) -> torch.Tensor:
-        return prepare(decode(read_blob(value)), config)
+        return prepare(decode(read_blob(value), max_pixels=MAX_PIXELS), config)
 
     chunks = (list(hashes[start : start + batch_size]) for start in range(0, len(hashes), batch_size))
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="decode") as pool:

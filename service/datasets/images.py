@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from threading import Condition
+from typing import cast
 
 from PIL import Image, UnidentifiedImageError
 
@@ -53,6 +54,7 @@ class Decoder:
                     image.draft(None, (max(1, facts.width // 8), max(1, facts.height // 8)))
                 with self._room_for(image.width * image.height):
                     image.load()
+                    _require_agreed_range(image)
         except ImageBomb:
             raise
         except MemoryError as error:
@@ -86,6 +88,16 @@ class Decoder:
             raise UnreadableImageError(f"declares {width} x {height} pixels")
         kind = "JPEG" if image.format == "MPO" else str(image.format)
         return ImageFacts(width, height, kind, image.mode, bool(getattr(image, "is_animated", False)))
+
+
+def _require_agreed_range(image: Image.Image, /) -> None:
+    """The pixels that no model could be shown: `zoo.preprocess` refuses them, and one would stop a whole ranking."""
+    if image.mode == "F":
+        raise UnreadableImageError("has floating-point pixels, which have no agreed range: convert it to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        low, high = cast(tuple[float, float], image.getextrema())
+        if low < 0 or high > 65535:
+            raise UnreadableImageError("has pixels beyond 16 bits, which have no agreed range: convert it to 16 bits")
 
 
 def quiet_pillow() -> AbstractContextManager[object]:
