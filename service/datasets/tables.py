@@ -15,10 +15,13 @@ class DatasetRow(Base):
         Index("ix_datasets_project_id_created_at", "project_id", "created_at"),
         Index("ix_datasets_project_id_source_digest", "project_id", "source_digest"),
         Index("ix_datasets_project_id_fingerprint", "project_id", "fingerprint"),
+        Index("ix_datasets_parent_id", "parent_id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
+    changes: Mapped[dict[str, Any] | None]  # against the parent
     name: Mapped[str] = mapped_column(String(300))
     state: Mapped[str] = mapped_column(String(20))  # checking | sealed | refused
     source_digest: Mapped[str] = mapped_column(String(64))
@@ -30,3 +33,14 @@ class DatasetRow(Base):
     problem: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     sealed_at: Mapped[datetime | None]
+
+
+class ReferenceSetRow(Base):
+    """The project's reference set: one sealed dataset, or no row."""
+
+    __tablename__ = "reference_sets"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    set_at: Mapped[datetime]

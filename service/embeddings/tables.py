@@ -28,7 +28,8 @@ class SegmentRow(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     extractor_id: Mapped[str] = mapped_column(String(64))
     kind: Mapped[str] = mapped_column(String(20))  # features | source_probs
-    state: Mapped[str] = mapped_column(String(20))  # active | superseded
+    state: Mapped[str] = mapped_column(String(20))  # active | superseded | damaged
+    storage: Mapped[str] = mapped_column(String(20), server_default="float32")  # float32 | float16
     n_rows: Mapped[int]
     dim: Mapped[int]
     bytes: Mapped[int] = mapped_column(BigInteger)
@@ -36,3 +37,16 @@ class SegmentRow(Base):
     hashes_sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     superseded_at: Mapped[datetime | None]
+
+
+class PrecisionRow(Base):
+    """Decided once, by a probe, so that features of two precisions never meet under one model."""
+
+    __tablename__ = "precisions"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    extractor_id: Mapped[str] = mapped_column(String(64), primary_key=True)  # of the model in float32
+    precision: Mapped[str] = mapped_column(String(20))
+    parity: Mapped[dict[str, Any]]
+    device: Mapped[str] = mapped_column(String(100))
+    decided_at: Mapped[datetime]

@@ -20,6 +20,9 @@ class RankingRow(Base):
     estimators: Mapped[list[Any]]
     ordered_by: Mapped[str] = mapped_column(String(60))
     split: Mapped[str | None] = mapped_column(String(20))  # which images: known once planned
+    # The reference set at planning; no foreign key, for a ranking outlives it.
+    reference_dataset_id: Mapped[str | None] = mapped_column(String(40))
+    reference_fingerprint: Mapped[str | None] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(20))  # queued | running | done | failed | cancelled
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
