@@ -1,6 +1,7 @@
-"""The embedding store on local files and SQL, and its twin in memory."""
+"""The embedding store on local files and SQL."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,43 @@ import numpy as np
 from service.core.db import Database
 from service.core.ids import new_id
 from service.embeddings import repository
+from service.embeddings.checks import check_batch, check_search
 from service.embeddings.errors import EmbeddingsMissing
-from service.embeddings.protocol import HASH_BYTES, Rows, StoreKey
+from service.embeddings.neighbours import flat
+from service.embeddings.protocol import Metric, Neighbours, Positions, Rows, StoreKey
 from service.embeddings.segment import Segment, SegmentFiles, as_hash_array, searchable, write_segment
+
+NOWHERE = -1
 
 
 def segment_files(root: Path, key: StoreKey, segment_id: str, /) -> SegmentFiles:
     folder = root / key.project_id / key.extractor_id[:2] / key.extractor_id
     return SegmentFiles(folder / f"{segment_id}.{key.kind}.faiss", folder / f"{segment_id}.{key.kind}.hashes")
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """Where each of the wanted rows lies: the number of its segment, and its position there."""
+
+    segments: Sequence[Segment]
+    number: Positions
+    position: Positions
+
+    def absent(self) -> int:
+        return int((self.number == NOWHERE).sum())
+
+    def read(self, wanted: Positions | None = None, /) -> Rows:
+        """The rows at these places of what was located, or all."""
+        number = self.number if wanted is None else self.number[wanted]
+        position = self.position if wanted is None else self.position[wanted]
+        result = np.empty((len(number), self.segments[0].dim), dtype=np.float32)
+        for i, segment in enumerate(self.segments):
+            take = number == i
+            if take.all():
+                return segment.rows(position)
+            if take.any():
+                result[take] = segment.rows(position[take])
+        return result
 
 
 class LocalStore:
@@ -28,16 +58,11 @@ class LocalStore:
 
     def missing(self, key: StoreKey, hashes: Sequence[bytes], /) -> list[bytes]:
         distinct = list(dict.fromkeys(hashes))
-        if not distinct:
-            return []
-        wanted = searchable(as_hash_array(distinct))
-        absent = np.ones(len(distinct), dtype=bool)
-        for segment in self._segments(key):
-            absent &= segment.positions(wanted) < 0
+        absent = self._locate(key, distinct).number == NOWHERE
         return [value for value, gone in zip(distinct, absent, strict=True) if gone]
 
     def put(self, key: StoreKey, hashes: Sequence[bytes], rows: Rows, /) -> None:
-        _check(hashes, rows)
+        check_batch(hashes, rows)
         first = {value: i for i, value in reversed(list(enumerate(hashes)))}
         new = self.missing(key, hashes)
         if not new:
@@ -48,21 +73,39 @@ class LocalStore:
             repository.add_segment(session, segment_id, key, written)
 
     def get(self, key: StoreKey, hashes: Sequence[bytes], /) -> Rows:
+        return self._all_of(key, hashes).read()
+
+    def search(self, key: StoreKey, hashes: Sequence[bytes], queries: Rows, k: int, /, *, metric: Metric) -> Neighbours:
+        distinct = list(dict.fromkeys(hashes))
+        located = self._all_of(key, distinct) if distinct else None
+        check_search(queries, k, metric, dim=located.segments[0].dim if located else None)
+        if located is None:
+            nothing = np.full((len(queries), k), np.nan, dtype=np.float32)
+            return Neighbours(np.full((len(queries), k), NOWHERE), nothing, exact=True, index="flat")
+        positions, values = flat(located.read, len(distinct), queries, k, metric=metric)
+        if len(distinct) < len(hashes):
+            first = {value: i for i, value in reversed(list(enumerate(hashes)))}
+            place = np.array([first[value] for value in distinct])
+            positions = np.where(positions == NOWHERE, NOWHERE, place[positions])
+        return Neighbours(positions, values, exact=True, index="flat")
+
+    def _locate(self, key: StoreKey, hashes: Sequence[bytes]) -> _Located:
         wanted = searchable(as_hash_array(list(hashes)))
-        result: Rows | None = None
-        pending = np.ones(len(hashes), dtype=bool)
-        for segment in self._segments(key):
-            positions = segment.positions(wanted)
-            take = pending & (positions >= 0)
-            if not take.any():
-                continue
-            if result is None:
-                result = np.empty((len(hashes), segment.dim), dtype=np.float32)
-            result[take] = segment.rows(positions[take])
-            pending &= ~take
-        if result is None or pending.any():
-            raise EmbeddingsMissing(f"{int(pending.sum())} of {len(hashes)} embeddings are not in the store.")
-        return result
+        number = np.full(len(hashes), NOWHERE, dtype=np.int64)
+        position = np.zeros(len(hashes), dtype=np.int64)
+        segments = self._segments(key) if len(hashes) else []
+        for i, segment in enumerate(segments):
+            at = segment.positions(wanted)
+            take = (number == NOWHERE) & (at >= 0)
+            number[take], position[take] = i, at[take]
+        return _Located(segments, number, position)
+
+    def _all_of(self, key: StoreKey, hashes: Sequence[bytes]) -> _Located:
+        located = self._locate(key, hashes)
+        absent = located.absent()
+        if absent or not hashes:
+            raise EmbeddingsMissing(f"{absent} of {len(hashes)} embeddings are not in the store.")
+        return located
 
     def _segments(self, key: StoreKey) -> list[Segment]:
         with self._database.read() as session:
@@ -74,34 +117,3 @@ class LocalStore:
                 self._open[info.id] = Segment(files, n_rows=info.n_rows, dim=info.dim)
             segments.append(self._open[info.id])
         return segments
-
-
-class MemoryStore:
-    """The same behaviour without files or SQL."""
-
-    def __init__(self) -> None:
-        self._rows: dict[StoreKey, dict[bytes, Rows]] = {}
-
-    def missing(self, key: StoreKey, hashes: Sequence[bytes], /) -> list[bytes]:
-        stored = self._rows.get(key, {})
-        return [value for value in dict.fromkeys(hashes) if value not in stored]
-
-    def put(self, key: StoreKey, hashes: Sequence[bytes], rows: Rows, /) -> None:
-        _check(hashes, rows)
-        stored = self._rows.setdefault(key, {})
-        for value, row in zip(hashes, rows, strict=True):
-            stored.setdefault(value, np.array(row, dtype=np.float32))
-
-    def get(self, key: StoreKey, hashes: Sequence[bytes], /) -> Rows:
-        stored = self._rows.get(key, {})
-        absent = sum(value not in stored for value in hashes)
-        if absent or not hashes:
-            raise EmbeddingsMissing(f"{absent} of {len(hashes)} embeddings are not in the store.")
-        return np.stack([stored[value] for value in hashes])
-
-
-def _check(hashes: Sequence[bytes], rows: Rows) -> None:
-    if rows.ndim != 2 or len(rows) != len(hashes):
-        raise ValueError(f"one row a content hash is needed: {len(hashes)} hashes, rows of shape {rows.shape}")
-    if any(len(value) != HASH_BYTES for value in hashes):
-        raise ValueError("a content hash is 32 bytes")

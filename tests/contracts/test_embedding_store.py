@@ -14,29 +14,15 @@ from hypothesis import strategies as st
 from service.core.db import Database
 from service.embeddings import repository
 from service.embeddings.errors import EmbeddingsMissing, SegmentDamaged
-from service.embeddings.protocol import HASH_BYTES, EmbeddingStore, Kind, Rows, StoreKey
+from service.embeddings.memory import MemoryStore
+from service.embeddings.protocol import HASH_BYTES, EmbeddingStore, Kind, StoreKey
 from service.embeddings.segment import SegmentFiles, write_segment
-from service.embeddings.store import LocalStore, MemoryStore, segment_files
-from service.keys.tables import DEFAULT_PROJECT, ProjectRow
+from service.embeddings.store import LocalStore, segment_files
+from service.keys.tables import DEFAULT_PROJECT
+from tests.helpers.embeddings import DIM, ONE, content, rows_for, same_bits
 from tests.helpers.service import ROOT
 
 Opened = Callable[[], EmbeddingStore]
-ONE = StoreKey(DEFAULT_PROJECT, "1" * 64)
-DIM = 5
-
-
-def content(n: int) -> bytes:
-    return hashlib.sha256(str(n).encode()).digest()
-
-
-def rows_for(hashes: list[bytes], *, key: StoreKey = ONE, dim: int = DIM) -> Rows:
-    """What this key's extractor makes of each image: any mix-up of rows, images or extractors shows."""
-    seeds = [[int.from_bytes(h[:8], "big"), int(key.extractor_id[:8], 16), len(key.kind)] for h in hashes]
-    return np.array([np.random.default_rng(s).standard_normal(dim) for s in seeds], dtype=np.float32).reshape(-1, dim)
-
-
-def same_bits(a: Rows, b: Rows) -> bool:
-    return a.dtype == b.dtype == np.float32 and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
@@ -249,29 +235,3 @@ def test_a_reader_that_finds_a_collected_segment_gone_plans_once_more(
     assert reader.missing(ONE, a) == a
     with pytest.raises(EmbeddingsMissing):
         reader.get(ONE, a)
-
-
-@pytest.fixture
-def sqlite_database(tmp_path: Path) -> Iterator[Database]:
-    yield from _local(f"sqlite:///{tmp_path / 'store.sqlite'}", migrate=True)
-
-
-@pytest.fixture
-def postgresql_database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from _local(request.getfixturevalue("postgres").migrated(), migrate=False)
-
-
-def _local(url: str, *, migrate: bool) -> Iterator[Database]:
-    from datetime import UTC, datetime
-
-    from service.core.migrate import upgrade
-    from service.schema import all_tables
-    from tests.helpers.databases import opened
-
-    all_tables()
-    with opened(url) as database:
-        if migrate:
-            upgrade(database)
-        with database.write() as session:
-            session.add(ProjectRow(id="other", name="other", created_at=datetime.now(UTC)))
-        yield database
