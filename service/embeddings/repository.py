@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from service.core.clock import utc_now
 from service.embeddings.model import WrittenSegment
 from service.embeddings.protocol import Kind, StoreKey
-from service.embeddings.tables import ExtractorRow, SegmentRow
+from service.embeddings.tables import ExtractorRow, PrecisionRow, SegmentRow
+from zoo.catalog import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,13 @@ def speeds(session: Session, project_id: str, extractor_ids: Sequence[str], /) -
         ExtractorRow.images_per_second.is_not(None),
     )
     return {row.id: row.images_per_second for row in session.execute(query)}
+
+
+def precisions(session: Session, project_id: str, float32_ids: Sequence[str], /) -> dict[str, Precision]:
+    query = select(PrecisionRow.extractor_id, PrecisionRow.precision).where(
+        PrecisionRow.project_id == project_id, PrecisionRow.extractor_id.in_(float32_ids)
+    )
+    return {row.extractor_id: cast(Precision, row.precision) for row in session.execute(query)}
 
 
 def _info(row: SegmentRow) -> SegmentInfo:

@@ -9,6 +9,7 @@ from service.core.ids import new_id
 from service.datasets import repository as datasets
 from service.datasets.manifest import read_manifest
 from service.embeddings import repository as embeddings
+from service.embeddings.precision import extractor_ids
 from service.embeddings.repository import SegmentInfo
 from service.embeddings.segment import Segment, write_segment
 from service.embeddings.store import segment_files
@@ -17,7 +18,7 @@ from service.jobs.model import Task, TaskState
 from service.models import repository as models
 from service.rankings import repository as rankings
 from service.worker.context import WorkerContext
-from zoo.catalog import ModelCard, extractor_id
+from zoo.catalog import ModelCard
 
 WAIT_FOR_UPLOADS_SECONDS = 1.0
 CLOCK_STEP_SECONDS = 0.02  # a file's time may lag this far behind the clock
@@ -38,10 +39,8 @@ def collect(context: WorkerContext, task: Task, /) -> None:
     with context.database.read() as session:
         states = datasets.states(session, project)
         reading = {Path(source).absolute() for source in jobs.open_sources(session)}
-        extractors = {
-            extractor_id(ModelCard.from_json(card), weights_sha256=sha)
-            for card, sha in models.pinned_cards(session, project)
-        } | rankings.extractors_in_use(session, project)
+        pinned = [(ModelCard.from_json(card), sha) for card, sha in models.pinned_cards(session, project)]
+        extractors = set(extractor_ids(session, project, pinned)) | rankings.extractors_in_use(session, project)
         segments = embeddings.all_segments(session, project)
     if purge and "checking" in states.values():
         with context.database.write() as session:
