@@ -16,7 +16,7 @@ USER zooscout
 EXPOSE 8750
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8750/readyz', timeout=2)"]
-CMD ["uvicorn", "--factory", "service.api.app:create_app", "--host", "0.0.0.0", "--port", "8750"]
+CMD ["zooscout", "serve", "--no-worker", "--host", "0.0.0.0", "--port", "8750"]
 
 FROM base AS worker
 RUN pip install '.[worker]'

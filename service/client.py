@@ -40,8 +40,9 @@ class Client:
             print(ranking.entries[0].model)
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 60.0) -> None:
-        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=timeout_seconds)
+    def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float = 60.0) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=timeout_seconds, headers=headers)
 
     def __enter__(self) -> Self:
         return self

@@ -2,14 +2,21 @@
 
 from dataclasses import dataclass
 from typing import Annotated, cast
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
 from service.core.db import Database
 from service.core.errors import InvalidRequest
-from service.core.settings import Settings
+from service.core.settings import LOOPBACK, Settings
 from service.core.text import is_storable
+from service.keys import service as keys
+from service.keys.errors import Forbidden, Unauthorized
+from service.keys.schemas import Scope
 from service.keys.tables import DEFAULT_PROJECT
+
+KEY_COOKIE = "zooscout_key"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +25,73 @@ class App:
     database: Database
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose request it is and how far it may go."""
+
+    project_id: str
+    scope: Scope
+
+
 def _app(request: Request) -> App:
     return cast(App, request.app.state.zooscout)
 
 
-def _project(_request: Request) -> str:
-    return DEFAULT_PROJECT
+AppDep = Annotated[App, Depends(_app)]
+
+
+def caller(request: Request, app: AppDep) -> Caller:
+    """Who asks, once they may: by key wherever one is sent or needed, else as the one user of this machine.
+
+    Raises:
+        Unauthorized: A key is needed and none is sent, or the one sent is not valid.
+        Forbidden: The key's scope does not reach, or another site's page sent the request.
+    """
+    _refuse_other_sites(request, keyless=not app.settings.server.needs_key)
+    token = _token(request)
+    needed = Scope.READ if request.method in SAFE_METHODS else Scope.WRITE
+    if token is None:
+        if app.settings.server.needs_key:
+            raise Unauthorized("This service needs an API key: send it as `Authorization: Bearer …`.")
+        return Caller(DEFAULT_PROJECT, Scope.ADMIN)
+    with app.database.read() as session:
+        access = keys.check(session, token)
+    access.require(needed)
+    if access.last_use_is_old:
+        with app.database.write() as session:
+            keys.note_use(session, access)
+    return Caller(access.project_id, access.scope)
+
+
+def _token(request: Request) -> str | None:
+    header = request.headers.get("authorization")
+    if header is None:
+        return request.cookies.get(KEY_COOKIE)
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("Send the key as `Authorization: Bearer …`.")
+    return token.strip()
+
+
+def _refuse_other_sites(request: Request, /, *, keyless: bool) -> None:
+    """Where no key is asked, or a cookie carries it, the browser's word for where a request comes from must hold."""
+    host = request.headers.get("host", "")
+    if keyless and (urlsplit(f"//{host}").hostname or "") not in LOOPBACK:
+        # A page elsewhere whose name was made to point here (DNS rebinding).
+        raise Forbidden(f"Without API keys the service answers to localhost only, not to '{host}'.")
+    origin = request.headers.get("origin")
+    if request.method not in SAFE_METHODS and origin is not None and urlsplit(origin).netloc != host:
+        raise Forbidden(f"A page of {origin} may not change anything here.")
+
+
+def _project(who: Annotated[Caller, Depends(caller)]) -> str:
+    return who.project_id
+
+
+def _admin(who: Annotated[Caller, Depends(caller)]) -> str:
+    if not who.scope.reaches(Scope.ADMIN):
+        raise Forbidden(f"This key has the scope '{who.scope}'; the request needs 'admin'.")
+    return who.project_id
 
 
 def storable_address(request: Request) -> None:
@@ -32,5 +100,5 @@ def storable_address(request: Request) -> None:
         raise InvalidRequest("An address must hold no NUL byte.")
 
 
-AppDep = Annotated[App, Depends(_app)]
 ProjectDep = Annotated[str, Depends(_project)]
+AdminDep = Annotated[str, Depends(_admin)]

@@ -12,9 +12,8 @@ from typing import Annotated
 import typer
 
 from service.cli.output import err, fail
-from service.core.settings import ServerSettings, Settings
+from service.core.settings import Settings
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 STOP_SECONDS = 20.0
 
 
@@ -23,25 +22,24 @@ def serve(
     port: Annotated[int | None, typer.Option(help="0 takes a free one; ZOOSCOUT_SERVER__PORT")] = None,
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="run a worker beside the API")] = True,
 ) -> None:
-    """Run the API, the web pages and one worker process."""
+    """Run the API, the web pages and one worker process.
+
+    On 127.0.0.1 no key is asked. Bound to any other address, every request needs an API key, and the service does not
+    start before there is one: see `zooscout keys create`.
+    """
     import uvicorn
 
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = Settings()
-    chosen = ServerSettings(
-        host=settings.server.host if host is None else host, port=settings.server.port if port is None else port
-    )
-    if chosen.host not in LOOPBACK:
-        fail(
-            f"There are no API keys yet, so the service binds to 127.0.0.1 only, not to {chosen.host}: "
-            "put a proxy that authenticates in front of it."
-        )
+    settings = settings.model_copy(update={"server": settings.server.model_copy(update=given)})
+    chosen = settings.server
+    _prepare(settings)
     listener = _listen(chosen.host, chosen.port)
     bound = listener.getsockname()[1]
     err.print(f"zooscout is at http://{chosen.host}:{bound}  (data in {settings.data_dir}; Ctrl-C stops it)")
     from service.api.app import create_app
 
     application = create_app(settings)
-    _prepare(settings)
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
     # Once uvicorn has stopped it sends itself the signal again: by default SIGTERM would end this process before
     # the worker is stopped.
@@ -62,10 +60,21 @@ def _exit_on_terminate(number: int, _frame: FrameType | None) -> None:
 def _prepare(settings: Settings) -> None:
     from service.core.db import Database
     from service.core.migrate import ensure_schema
+    from service.keys import repository as keys
 
     database = Database.from_settings(settings)
-    ensure_schema(database)
-    database.dispose()
+    try:
+        ensure_schema(database)
+        if settings.server.needs_key:
+            with database.read() as session:
+                usable = keys.count_usable(session)
+            if not usable:
+                fail(
+                    f"Bound to {settings.server.host} the service needs API keys, and there is none that is valid. "
+                    "Make one: zooscout keys create NAME --scope admin"
+                )
+    finally:
+        database.dispose()
 
 
 def _listen(host: str, port: int) -> socket.socket:

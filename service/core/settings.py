@@ -7,6 +7,8 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +39,11 @@ class ScoringSettings(_Group):
 class ServerSettings(_Group):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8750
+    require_key: bool = Field(default=False, description="ask for an API key even on 127.0.0.1")
+
+    @property
+    def needs_key(self) -> bool:
+        return self.require_key or self.host not in LOOPBACK
 
 
 class WorkerSettings(_Group):

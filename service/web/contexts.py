@@ -26,3 +26,9 @@ class RankingPage:
 class DatasetPage:
     dataset: DatasetView
     rankings: list[RankingBrief]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginPage:
+    target: str  # where to go afterwards
+    refused: str | None

@@ -108,7 +108,7 @@ def settings_for(data_dir: Path, url: str | None, /, **groups: Any) -> Settings:
 
 @contextmanager
 def running(settings: Settings, /, *, raise_bugs: bool = True) -> Iterator[Service]:
-    with TestClient(create_app(settings), raise_server_exceptions=raise_bugs) as client:
+    with TestClient(create_app(settings), base_url="http://127.0.0.1", raise_server_exceptions=raise_bugs) as client:
         database = Database.from_settings(settings)
         try:
             yield Service(settings, client, WorkerContext.from_settings(settings, database))
