@@ -20,6 +20,7 @@ from service.datasets.layouts import Layout, Place, Problem
 from service.datasets.manifest import Manifest, Row, build_manifest
 from service.datasets.names import Split
 from service.datasets.report import SHOWN, Balance, ClassCount, Conflict, Extent, Group, Listing, Report
+from service.datasets.versions import KnownRow
 
 _SPLIT_ORDER: tuple[Split, ...] = ("train", "validation", "test")
 _UNBALANCED = 0.1
@@ -50,10 +51,11 @@ class Origin:
 class Findings:
     """Collects the outcome of every image; `conclude` turns it into a manifest and a report."""
 
-    __slots__ = ("_animated", "_formats", "_modes", "_problems", "_seen", "_unlabelled")
+    __slots__ = ("_animated", "_formats", "_known", "_modes", "_problems", "_seen", "_unlabelled")
 
     def __init__(self) -> None:
         self._seen: list[_Seen] = []
+        self._known: dict[bytes, tuple[int, int]] = {}
         self._problems: list[Problem] = []
         self._unlabelled: list[str] = []
         self._formats: Counter[str] = Counter()
@@ -66,6 +68,24 @@ class Findings:
         self._animated += facts.animated
         for place in places:
             self._seen.append(_Seen(content_hash, place.label, place.split, path, facts.width, facts.height))
+
+    def known(self, rows: Iterable[KnownRow], /) -> None:
+        """Rows of a sealed dataset: their images were checked when it was taken in."""
+        for row in rows:
+            self._known[row.content_hash] = (row.width, row.height)
+            self._seen.append(_Seen(*row))
+
+    @property
+    def holds_known(self) -> bool:
+        return bool(self._known)
+
+    def knows(self, content_hash: bytes, /) -> bool:
+        return content_hash in self._known
+
+    def known_image(self, path: str, places: Iterable[Place], content_hash: bytes, /) -> None:
+        """An image that came again."""
+        for place in places:
+            self._seen.append(_Seen(content_hash, place.label, place.split, path, *self._known[content_hash]))
 
     def problem(self, path: str, reason: str, /) -> None:
         self._problems.append(Problem(path, reason))
@@ -104,8 +124,9 @@ class Findings:
             balance=balance,
             width=_extent([seen.width for seen in kept]),
             height=_extent([seen.height for seen in kept]),
-            formats=dict(sorted(self._formats.items())),
-            modes=dict(sorted(self._modes.items())),
+            # A manifest does not keep them, and known images are not opened again to find out.
+            formats=None if self._known else dict(sorted(self._formats.items())),
+            modes=None if self._known else dict(sorted(self._modes.items())),
             unreadable=Listing.of(problems),
             unlabelled=Listing.of([*origin.unlabelled, *self._unlabelled]),
             duplicates=duplicates,

@@ -1,8 +1,9 @@
 """A dataset from its source to a sealed manifest: every image is read, hashed, decoded once and stored by content."""
 
+import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from service.datasets.archives import MemberDamagedError, MemberTooLargeError, S
 from service.datasets.errors import TooManyClasses
 from service.datasets.findings import Findings, Origin
 from service.datasets.images import Decoder, ImageFacts, UnreadableImageError, quiet_pillow
-from service.datasets.layouts import Place, Plan
+from service.datasets.layouts import Layout, Place, Plan
 from service.datasets.limits import Limits, Meter
 from service.datasets.manifest import Manifest
 from service.datasets.report import Report
 from service.datasets.shards import shard_images
 from service.datasets.sources import open_source
-from service.datasets.surveys import survey
+from service.datasets.surveys import MIN_CLASSES, survey
+from service.datasets.versions import KnownRow
 
 _REPORT_EVERY = 50
 
@@ -41,7 +43,7 @@ class _Item:
 @dataclass(frozen=True, slots=True)
 class _Checked:
     content_hash: bytes
-    facts: ImageFacts
+    facts: ImageFacts | None  # None where the image was known before
 
 
 def ingest(
@@ -54,8 +56,11 @@ def ingest(
     progress: Callable[[int, int | None], None] = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
     threads: int | None = None,
+    onto: Sequence[KnownRow] = (),
 ) -> IngestResult:
     """Read an archive, a Parquet file or a folder in place; store its images; say what it is.
+
+    With rows `onto` which it is added, the result is of both together, and their images are not decoded again.
 
     Raises a leaf of DatasetRefused, or Cancelled; the store then holds nothing more than before. Call it from one
     thread of a process at a time: warnings are silenced while it runs.
@@ -64,11 +69,12 @@ def ingest(
     workers = threads or min(32, (os.cpu_count() or 1) + 4)  # they also wait for the disk
     with open_source(source_path, limits) as source, store.staging(project) as staging, quiet_pillow():
         meter = Meter(limits, archive_bytes=source.size, cancelled=cancelled)
-        surveyed = survey(source, meter)
+        surveyed = survey(source, meter, min_classes=1 if onto else MIN_CLASSES)
         meter.rewind()
         plan = surveyed.plan
         total = None if plan.layout == "parquet" else len(plan.places)
         findings = Findings()
+        findings.known(onto)
         # Rows are counted apart from the bytes of the shards that hold them, or both would count once too often.
         rows_meter = Meter(limits, archive_bytes=source.size, cancelled=cancelled)
         items = (
@@ -77,10 +83,13 @@ def ingest(
             else _images(source, plan, meter, limits)
         )
         done = 0
-        with closing(_checked(items, staging, limits, workers)) as outcomes:
+        with closing(_checked(items, staging, limits, workers, findings)) as outcomes:
             for item, outcome in outcomes:
                 if isinstance(outcome, _Checked):
-                    findings.image(item.path, item.places, outcome.content_hash, outcome.facts)
+                    if outcome.facts is None:
+                        findings.known_image(item.path, item.places, outcome.content_hash)
+                    else:
+                        findings.image(item.path, item.places, outcome.content_hash, outcome.facts)
                 else:
                     findings.problem(item.path, outcome)
                 done += 1
@@ -94,6 +103,14 @@ def ingest(
             raise TooManyClasses(f"It has {len(manifest.classes):,} classes; the limit is {limits.max_classes:,}")
         staging.publish({row.content_hash.hex() for row in manifest.rows()})
         progress(done, total)
+    return IngestResult(manifest, report)
+
+
+def rebuilt(rows: Sequence[KnownRow], layout: Layout, /) -> IngestResult:
+    """A version to which no archive adds anything. Raises NothingReadable or OneClass, as `ingest` does."""
+    findings = Findings()
+    findings.known(rows)
+    manifest, report = findings.conclude(Origin("version", layout, (), (), 0, ()))
     return IngestResult(manifest, report)
 
 
@@ -118,7 +135,7 @@ def _shard_rows(
 
 
 def _checked(
-    items: Iterable[_Item], staging: Staging, limits: Limits, workers: int, /
+    items: Iterable[_Item], staging: Staging, limits: Limits, workers: int, findings: Findings, /
 ) -> Generator[tuple[_Item, _Checked | str], None, None]:
     """In the order of `items`. Few images are in flight at once, so memory does not grow with the dataset."""
     decoder = Decoder(max_pixels=limits.max_image_pixels)
@@ -128,6 +145,10 @@ def _checked(
     def check(item: _Item, /) -> _Checked | str:
         if item.problem:
             return item.problem
+        if findings.holds_known:
+            content_hash = hashlib.sha256(item.data).digest()
+            if findings.knows(content_hash):
+                return _Checked(content_hash, None)
         try:
             facts = decoder.check(item.data, name=item.path)
         except UnreadableImageError as error:

@@ -8,7 +8,7 @@ from service.datasets.layouts import Layout
 from service.datasets.limits import Limits, Meter
 from service.datasets.names import Split
 from service.datasets.sources import open_source
-from service.datasets.surveys import planned
+from service.datasets.surveys import MIN_CLASSES, planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Inspection:
     complete: bool  # False where a compressed tar is too long to be inflated twice: the worker checks the rest
 
 
-def inspect_archive(path: Path, limits: Limits | None = None, /) -> Inspection:
+def inspect_archive(path: Path, limits: Limits | None = None, /, *, min_classes: int = MIN_CLASSES) -> Inspection:
     """Raises a leaf of DatasetRefused. Takes what `ingest` takes."""
     limits = limits or Limits()
     with open_source(path, limits) as source:
@@ -35,7 +35,7 @@ def inspect_archive(path: Path, limits: Limits | None = None, /) -> Inspection:
             return Inspection(
                 source.format, None, len(found.paths), None, None, None, meter.declared_bytes, complete=False
             )
-        surveyed = planned(source, found, meter)
+        surveyed = planned(source, found, meter, min_classes=min_classes)
         plan = surveyed.plan
         if plan.layout != "parquet":
             places = {place for every in plan.places.values() for place in every}
@@ -54,7 +54,7 @@ def inspect_archive(path: Path, limits: Limits | None = None, /) -> Inspection:
         if source.format == "parquet":
             from service.datasets.shards import summarise  # pyarrow takes longer to load than the API to start
 
-            summary = summarise(path)
+            summary = summarise(path, min_classes=min_classes)
             images = summary.rows
         return Inspection(
             source.format,

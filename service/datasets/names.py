@@ -32,6 +32,8 @@ _LITTER = frozenset(
     {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "$recycle.bin", "system volume information"}
 )
 _SHARD = re.compile(r"(?P<split>[a-z]+)(?:[-_.].*)?")
+_VERSION = re.compile(r"(.*) v(\d{1,6})", re.DOTALL)
+MAX_BASE_CHARACTERS = 180
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -83,3 +85,10 @@ def split_of_shard(path: str, /) -> Split | None:
     for folder in reversed(folders):
         named = named or split_named(folder)
     return named
+
+
+def next_version_name(parent: str, /) -> str:
+    """'flowers', 'flowers v2', 'flowers v3' …"""
+    match = _VERSION.fullmatch(parent)
+    base, number = (match[1], int(match[2])) if match else (parent, 1)
+    return f"{base[:MAX_BASE_CHARACTERS]} v{number + 1}"

@@ -76,8 +76,8 @@ class Report:
     balance: Balance
     width: Extent
     height: Extent
-    formats: dict[str, int]
-    modes: dict[str, int]
+    formats: dict[str, int] | None  # None for a version: its parent's images are not opened again
+    modes: dict[str, int] | None
     unreadable: Listing[Problem]
     unlabelled: Listing[str]
     duplicates: Listing[Group]

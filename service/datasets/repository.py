@@ -13,13 +13,24 @@ from service.core.pagination import Cursor, Page
 from service.datasets.tables import DatasetRow
 
 
-def add(session: Session, project_id: str, /, *, name: str, source_digest: str) -> DatasetRow:
+def add(
+    session: Session,
+    project_id: str,
+    /,
+    *,
+    name: str,
+    source_digest: str,
+    parent_id: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> DatasetRow:
     row = DatasetRow(
         id=new_id("ds"),
         project_id=project_id,
         name=name,
         state="checking",
         source_digest=source_digest,
+        parent_id=parent_id,
+        changes=dict(changes) if changes else None,
         created_at=utc_now(),
     )
     session.add(row)
@@ -40,6 +51,20 @@ def get(session: Session, project_id: str, ident: str, /) -> DatasetRow:
     if row is None:
         raise NotFound("dataset", ident)
     return row
+
+
+def versions_of(session: Session, dataset_id: str, /, *, limit: int) -> list[DatasetRow]:
+    """Made from it directly, newest first."""
+    query = select(DatasetRow).where(DatasetRow.parent_id == dataset_id)
+    return list(session.scalars(query.order_by(DatasetRow.id.desc()).limit(limit)))
+
+
+def hold_sealed(session: Session, project_id: str, ids: Sequence[str], /) -> bool:
+    """Whether all of them are there and sealed, and stay so until this transaction ends."""
+    query = select(DatasetRow.id).where(
+        DatasetRow.project_id == project_id, DatasetRow.id.in_(ids), DatasetRow.state == "sealed"
+    )
+    return len(set(session.scalars(query.with_for_update()))) == len(set(ids))
 
 
 def by_source(session: Session, project_id: str, digest: str, /) -> DatasetRow | None:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from service.core.canonical import canonical_sha256
+from service.core.errors import Conflict
 from service.core.pagination import MAX_LIMIT
 from service.datasets import repository
-from service.datasets.schemas import DatasetPage, DatasetView
+from service.datasets.names import next_version_name
+from service.datasets.schemas import DatasetPage, DatasetView, VersionCreate
 from service.datasets.tables import DatasetRow
 from service.jobs import repository as jobs
 from service.jobs.model import Priority, TaskKind
@@ -47,6 +50,75 @@ def accept(
     return Accepted(row, already_known=False)
 
 
+@dataclass(frozen=True, slots=True)
+class VersionSource:
+    """Where a version's images and changes lie until a worker has read them."""
+
+    archive: Path | None  # to be added
+    changes: Path | None  # a VersionCreate as JSON
+    add: str | None  # id of a dataset to be added
+    delete: Path | None  # whichever of the two is of no use afterwards
+
+
+def accept_version(
+    session: Session, project_id: str, parent_id: str, source: VersionSource, /, *, name: str | None, digest: str
+) -> Accepted:
+    """A new version to make, or the one that the same changes to the same parent have already become.
+
+    Raises:
+        Conflict: The parent, or the dataset to be added, is not sealed.
+    """
+    lock_project(session, project_id)
+    parent = sealed(session, project_id, parent_id)
+    if source.add is not None:
+        sealed(session, project_id, source.add)
+    known = repository.by_source(session, project_id, digest)
+    if known is not None:
+        return Accepted(known, already_known=True)
+    row = repository.add(
+        session,
+        project_id,
+        name=name or next_version_name(parent.name),
+        source_digest=digest,
+        parent_id=parent.id,
+        changes={"parent_name": parent.name, "parent_fingerprint": parent.fingerprint},
+    )
+    paths = {"archive": source.archive, "changes": source.changes}
+    jobs.enqueue(
+        session,
+        project_id=project_id,
+        kind=TaskKind.INGEST,
+        subject_id=row.id,
+        payload={
+            "parent": parent.id,
+            "add": source.add,
+            "source": str(source.delete or source.archive),
+            "delete_source": source.delete is not None,
+            **{key: None if path is None else str(path) for key, path in paths.items()},
+        },
+        priority=Priority.CONTROL,
+    )
+    return Accepted(row, already_known=False)
+
+
+def sealed(session: Session, project_id: str, ident: str, /) -> DatasetRow:
+    """Raises Conflict where the dataset is not sealed, with what to do."""
+    row = repository.get(session, project_id, ident)
+    if row.state == "checking":
+        raise Conflict(f"Dataset '{row.name}' is still being checked: wait until its state is 'sealed'.")
+    if row.state == "refused":
+        raise Conflict(f"Dataset '{row.name}' was refused: {(row.problem or {}).get('detail')}")
+    return row
+
+
+def version_digest(
+    parent_id: str, /, *, archive_sha256: str | None, changes: VersionCreate | None, add: str | None
+) -> str:
+    """What the same changes to the same dataset have in common."""
+    asked = {"remove": sorted(set(changes.remove)), "relabel": changes.relabel} if changes else {}
+    return canonical_sha256({"parent": parent_id, "archive": archive_sha256, "add": add, **asked})
+
+
 def show(session: Session, project_id: str, ident: str, /) -> DatasetView:
     return _view(session, repository.get(session, project_id, ident))
 
@@ -66,6 +138,8 @@ def _view(session: Session, row: DatasetRow) -> DatasetView:
         n_images=row.n_images,
         n_classes=row.n_classes,
         classes=row.classes,
+        parent_id=row.parent_id,
+        changes=row.changes,
         report=row.report,
         problem=row.problem,
         progress=dict(tasks[-1].progress) if tasks else {},

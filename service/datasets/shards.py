@@ -52,11 +52,11 @@ class _Schema:
     names: tuple[str, ...] | None
 
 
-def summarise(path: Path, /) -> ShardSummary:
+def summarise(path: Path, /, *, min_classes: int = 2) -> ShardSummary:
     """From the footer alone."""
     with _opened(path, path.name) as file:
         schema = _schema(file, path.name)
-        if schema.names is not None and len(schema.names) < 2:
+        if schema.names is not None and len(schema.names) < min_classes:
             raise OneClass(f"The schema names {len(schema.names)} class", where=path.name)
         return ShardSummary(file.metadata.num_rows, schema.names)
 

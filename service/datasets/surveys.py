@@ -11,6 +11,7 @@ from service.datasets.layouts import Plan, Problem, folder_plan
 from service.datasets.limits import Meter
 from service.datasets.names import IMAGE_SUFFIXES, UNREAD_IMAGE_SUFFIXES, suffix
 
+MIN_CLASSES = 2
 _SHARD_SUFFIX = "parquet"
 
 
@@ -22,13 +23,13 @@ class Survey:
     other_files: int  # neither images nor what holds their labels
 
 
-def survey(source: Source, meter: Meter, /) -> Survey:
+def survey(source: Source, meter: Meter, /, *, min_classes: int = MIN_CLASSES) -> Survey:
     """Walk the whole source and decide on its layout; refuse what no layout fits."""
     found = contents(source, meter)
-    return planned(source, found, meter)
+    return planned(source, found, meter, min_classes=min_classes)
 
 
-def planned(source: Source, found: Contents, meter: Meter, /) -> Survey:
+def planned(source: Source, found: Contents, meter: Meter, /, *, min_classes: int = MIN_CLASSES) -> Survey:
     unpacked_bytes = meter.declared_bytes
     if not found.paths:
         raise EmptyArchive("It holds no files")
@@ -46,7 +47,7 @@ def planned(source: Source, found: Contents, meter: Meter, /) -> Survey:
         raise NoImages(f"It holds {len(found.paths):,} files and no image that is read (suffixes: {kinds})")
     plan = _plan(source, images, lists, shards, meter)
     if plan.layout != "parquet":
-        _check_classes(plan, meter)
+        _check_classes(plan, meter, min_classes)
     used = len(plan.shards) if plan.layout == "parquet" else len(images) + len(unread)
     if plan.layout == "csv":
         used += len(lists)
@@ -77,9 +78,9 @@ def _plan(source: Source, images: list[str], lists: list[str], shards: list[str]
     return replace(plan, notes=(*plan.notes, "Parquet files beside the images were not used."))
 
 
-def _check_classes(plan: Plan, meter: Meter, /) -> None:
+def _check_classes(plan: Plan, meter: Meter, min_classes: int, /) -> None:
     classes = {place.label for places in plan.places.values() for place in places}
-    if len(classes) < 2:
+    if len(classes) < min_classes:
         raise OneClass(f"All images are of one class, '{min(classes)}'")
     if len(classes) > meter.limits.max_classes:
         raise TooManyClasses(f"It has {len(classes):,} classes; the limit is {meter.limits.max_classes:,}")

@@ -1,37 +1,32 @@
-"""Checks and seals an uploaded dataset."""
+"""Checks and seals a dataset: an upload, or a version of a sealed one."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from service.core.errors import InvalidRequest
 from service.core.ids import new_id
 from service.datasets import repository as datasets
 from service.datasets.errors import DatasetRefused
-from service.datasets.ingest import ingest
-from service.datasets.manifest import write_manifest
+from service.datasets.ingest import IngestResult, ingest, rebuilt
+from service.datasets.manifest import Manifest, read_manifest, write_manifest
+from service.datasets.schemas import VersionCreate
+from service.datasets.versions import Changes, difference, edited, known_rows
 from service.jobs import repository as jobs
 from service.jobs.model import Task, TaskState
 from service.worker.context import Watch, WorkerContext
 
 
 def ingest_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None:
-    source = Path(task.payload["source"])
-
-    def report(done: int, total: int | None) -> None:
-        watch.report({"stage": "checking images", "images_checked": done, "images_total": total})
-
+    made_from = [ident for ident in (task.payload.get("parent"), task.payload.get("add")) if ident is not None]
+    changes: Mapping[str, Any] | None = None
     try:
-        result = ingest(
-            source,
-            store=context.blobs,
-            project=task.project_id,
-            limits=context.limits,
-            progress=report,
-            cancelled=watch.cancelled,
-        )
-    except DatasetRefused as refusal:
-        with context.database.write() as session:
-            jobs.finish(session, task, state=TaskState.DONE)
-            datasets.refuse(datasets.get(session, task.project_id, task.subject_id), refusal_problem(refusal))
-        remove_source(task)
+        if made_from:
+            result, changes = _version(context, task, watch, made_from)
+        else:
+            result = _ingest(context, task, watch, Path(task.payload["source"]))
+    except (DatasetRefused, InvalidRequest) as refusal:
+        _refuse(context, task, refusal_problem(refusal))
         return
     path = context.manifest_path(task.project_id, task.subject_id)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,22 +34,89 @@ def ingest_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None:
     write_manifest(result.manifest, temporary)
     temporary.rename(path)
     with context.database.write() as session:
-        jobs.finish(session, task, state=TaskState.DONE)
-        datasets.seal(
-            datasets.get(session, task.project_id, task.subject_id),
-            fingerprint=result.manifest.fingerprint,
-            n_images=len(result.manifest),
-            classes=result.manifest.classes,
-            report=result.report.to_json(),
-        )
+        # While they are there, no collection takes the images that this one goes on using.
+        still_there = datasets.hold_sealed(session, task.project_id, made_from)
+        if still_there:
+            jobs.finish(session, task, state=TaskState.DONE)
+            row = datasets.get(session, task.project_id, task.subject_id)
+            datasets.seal(
+                row,
+                fingerprint=result.manifest.fingerprint,
+                n_images=len(result.manifest),
+                classes=result.manifest.classes,
+                report=result.report.to_json(),
+            )
+            if changes is not None:
+                row.changes = {**(row.changes or {}), **changes}
+    if not still_there:
+        _refuse(context, task, refusal_problem(_removed()))
+        return
     remove_source(task)
 
 
-def refusal_problem(refusal: DatasetRefused, /) -> dict[str, str]:
+def _ingest(context: WorkerContext, task: Task, watch: Watch, source: Path, /, **onto: Any) -> IngestResult:
+    def report(done: int, total: int | None) -> None:
+        watch.report({"stage": "checking images", "images_checked": done, "images_total": total})
+
+    return ingest(
+        source,
+        store=context.blobs,
+        project=task.project_id,
+        limits=context.limits,
+        progress=report,
+        cancelled=watch.cancelled,
+        **onto,
+    )
+
+
+def _version(
+    context: WorkerContext, task: Task, watch: Watch, made_from: list[str], /
+) -> tuple[IngestResult, Mapping[str, Any]]:
+    manifests = [_sealed_manifest(context, task, ident) for ident in made_from]
+    parent = manifests[0]
+    asked = Changes()
+    if task.payload["changes"] is not None:
+        body = VersionCreate.model_validate_json(Path(task.payload["changes"]).read_bytes())
+        asked = Changes(tuple(body.remove), body.relabel)
+    rows = [*edited(parent, asked), *(row for other in manifests[1:] for row in known_rows(other))]
+    if task.payload["archive"] is not None:
+        result = _ingest(context, task, watch, Path(task.payload["archive"]), onto=rows)
+    else:
+        with context.database.read() as session:
+            report = datasets.get(session, task.project_id, made_from[0]).report or {}
+        result = rebuilt(rows, report["layout"])
+    return result, difference(parent, result.manifest)
+
+
+def _sealed_manifest(context: WorkerContext, task: Task, ident: str, /) -> Manifest:
+    with context.database.read() as session:
+        row = datasets.find(session, task.project_id, ident)
+    if row is None or row.state != "sealed":
+        raise _removed()
+    return read_manifest(context.manifest_path(task.project_id, row.id))
+
+
+def _removed() -> InvalidRequest:
+    return InvalidRequest("The dataset that this was to be made from was removed meanwhile: make it from another one.")
+
+
+def _refuse(context: WorkerContext, task: Task, problem: Mapping[str, str], /) -> None:
+    with context.database.write() as session:
+        jobs.finish(session, task, state=TaskState.DONE)
+        datasets.refuse(datasets.get(session, task.project_id, task.subject_id), problem)
+    remove_source(task)
+
+
+def refusal_problem(refusal: DatasetRefused | InvalidRequest, /) -> dict[str, str]:
     """Without an HTTP status: the API adds it."""
+    match refusal:
+        case DatasetRefused():
+            slug = refusal.slug
+        case InvalidRequest():
+            slug = "invalid-request"
     return {
-        "type": f"/problems/{refusal.slug}",
-        "title": f"The dataset was refused: {refusal.slug.replace('-', ' ')}",
+        "type": f"/problems/{slug}",
+        "title": f"The dataset was refused: {slug.replace('-', ' ')}",
         "detail": str(refusal),
     }
 

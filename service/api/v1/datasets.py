@@ -1,9 +1,12 @@
 """Target datasets."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 
 from service.api.deps import App, AppDep, ProjectDep
 from service.api.problems import status_of
@@ -11,13 +14,14 @@ from service.core.pagination import MAX_LIMIT
 from service.datasets import service as datasets
 from service.datasets.inspection import inspect_archive
 from service.datasets.limits import Limits
-from service.datasets.schemas import DatasetPage, DatasetView
+from service.datasets.schemas import DatasetPage, DatasetView, VersionCreate
 from service.datasets.uploads import Upload, receive
 from service.rankings import service as rankings
 
 router = APIRouter(tags=["datasets"])
+MAX_CHANGES_BYTES = 64 << 20
 
-_BODY = {
+_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "zip or tar(.gz) of class folders, of a CSV manifest with images, of Parquet; or Parquet",
@@ -64,6 +68,94 @@ def _accept(app: App, project: str, upload: Upload, name: str) -> tuple[DatasetV
     finally:
         if not keep:
             upload.path.unlink(missing_ok=True)
+
+
+_VERSION_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "images to add, as for POST /v1/datasets; or JSON that says what to remove, relabel or add",
+        "content": {
+            "application/json": {"schema": VersionCreate.model_json_schema()},
+            **_BODY["requestBody"]["content"],
+        },
+    }
+}
+
+
+@router.post(
+    "/datasets/{dataset}/versions",
+    status_code=202,
+    summary="Make a dataset from a sealed one: add, remove or relabel images",
+    openapi_extra=_VERSION_BODY,
+    responses={200: {"model": DatasetView, "description": "The same changes were made before: that version"}},
+)
+async def make_version(
+    request: Request,
+    response: Response,
+    app: AppDep,
+    project: ProjectDep,
+    dataset: str,
+    name: Annotated[str | None, Query(min_length=1, max_length=200, description="with an archive as the body")] = None,
+) -> DatasetView:
+    """An archive adds its images under their labels and splits. A JSON body removes and relabels images, named by path
+    or content hash, and adds those of another sealed dataset. Nothing of the parent is uploaded, decoded or embedded
+    again; a worker makes the version."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    as_json = kind == "application/json"
+    cap = app.settings.uploads.max_upload_bytes
+    upload = await receive(
+        request.stream(), app.settings.upload_root, max_bytes=min(cap, MAX_CHANGES_BYTES) if as_json else cap
+    )
+    view, known = await run_in_threadpool(_accept_version, app, project, dataset, upload, name, as_json=as_json)
+    response.status_code = 200 if known else 202
+    response.headers["Location"] = f"/v1/datasets/{view.id}"
+    return view
+
+
+def _accept_version(
+    app: App, project: str, dataset: str, upload: Upload, name: str | None, *, as_json: bool
+) -> tuple[DatasetView, bool]:
+    keep = False
+    try:
+        with app.database.read() as session:
+            parent = datasets.sealed(session, project, dataset)
+        body = _changes(upload.path) if as_json else None
+        add = None
+        if body is None:
+            inspect_archive(upload.path, Limits(**app.settings.uploads.model_dump()), min_classes=1)
+        else:
+            if body.add is not None:
+                with app.database.read() as session:
+                    add = datasets.sealed(session, project, body.add).id
+            from service.datasets import versions
+            from service.datasets.manifest import read_manifest  # pyarrow takes longer to load than the API to start
+
+            manifest = read_manifest(app.settings.manifest_root / project / f"{parent.id}.parquet")
+            versions.check(manifest, versions.Changes(tuple(body.remove), body.relabel), adds=add is not None)
+        source = datasets.VersionSource(
+            archive=None if as_json else upload.path,
+            changes=upload.path if as_json else None,
+            add=add,
+            delete=upload.path,
+        )
+        digest = datasets.version_digest(
+            parent.id, archive_sha256=None if as_json else upload.sha256, changes=body, add=add
+        )
+        with app.database.write() as session:
+            wanted = body.name if body else name
+            accepted = datasets.accept_version(session, project, parent.id, source, name=wanted, digest=digest)
+            keep = not accepted.already_known
+            return datasets.show(session, project, accepted.row.id), accepted.already_known
+    finally:
+        if not keep:
+            upload.path.unlink(missing_ok=True)
+
+
+def _changes(path: Path) -> VersionCreate:
+    try:
+        return VersionCreate.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_input=False, include_url=False)) from error
 
 
 def with_status(view: DatasetView, /) -> DatasetView:
