@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -13,6 +13,7 @@ from service.core.errors import LeaseLost, NotFound
 from service.core.ids import new_id
 from service.jobs.model import Priority, Task, TaskKind, TaskState
 from service.jobs.tables import TaskRow, WorkerRow
+from service.keys.tables import ProjectRow
 
 OPEN_STATES = (TaskState.QUEUED, TaskState.RUNNING)
 
@@ -48,42 +49,71 @@ def enqueue(
 def claim(
     session: Session, owner: str, /, *, lease_seconds: float, subjects: Sequence[str] | None = None
 ) -> Task | None:
-    """Takes the most urgent task that is queued or whose lease ran out; None when there is none."""
-    due = or_(
-        and_(TaskRow.state == TaskState.QUEUED, TaskRow.not_before <= db_epoch()),
-        and_(TaskRow.state == TaskState.RUNNING, TaskRow.lease_until < db_epoch()),
-    )
-    candidate = select(TaskRow.id).where(due).order_by(TaskRow.priority, TaskRow.created_at, TaskRow.id).limit(1)
-    if subjects is not None:
-        candidate = candidate.where(TaskRow.subject_id.in_(subjects))
-    row = session.execute(
-        update(TaskRow)
-        .where(TaskRow.id == candidate.with_for_update(skip_locked=True).scalar_subquery())
-        .values(
-            state=TaskState.RUNNING,
-            lease_owner=owner,
-            lease_until=db_epoch() + lease_seconds,
-            fence=TaskRow.fence + 1,
-            attempts=TaskRow.attempts + 1,
+    """Takes the most urgent task that is queued or whose lease ran out; None when there is none.
+
+    Of equally urgent tasks, one of the project that has waited longest for a turn goes first.
+    """
+    for project_id in _projects_in_turn(session, subjects):
+        candidate = (
+            select(TaskRow.id)
+            .where(_due(subjects), TaskRow.project_id == project_id)
+            .order_by(TaskRow.priority, TaskRow.created_at, TaskRow.id)
+            .limit(1)
         )
-        .returning(TaskRow)
-        .execution_options(synchronize_session=False)
-    ).scalar_one_or_none()
-    if row is None:
-        return None
-    return Task(row.id, row.project_id, TaskKind(row.kind), row.subject_id, row.payload, row.attempts, row.fence)
+        row = session.execute(
+            update(TaskRow)
+            .where(TaskRow.id == candidate.with_for_update(skip_locked=True).scalar_subquery())
+            .values(
+                state=TaskState.RUNNING,
+                lease_owner=owner,
+                lease_until=db_epoch() + lease_seconds,
+                fence=TaskRow.fence + 1,
+                attempts=TaskRow.attempts + 1,
+            )
+            .returning(TaskRow)
+            .execution_options(synchronize_session=False)
+        ).scalar_one_or_none()
+        if row is not None:
+            session.execute(
+                update(ProjectRow)
+                .where(ProjectRow.id == project_id)
+                .values(served_at=db_epoch())
+                .execution_options(synchronize_session=False)
+            )
+            return Task(
+                row.id, row.project_id, TaskKind(row.kind), row.subject_id, row.payload, row.attempts, row.fence
+            )
+    return None
 
 
 def has_due(session: Session, /, *, subjects: Sequence[str] | None = None) -> bool:
     """Whether `claim` would find something: a read, so that an idle worker takes no write lock."""
+    return session.execute(select(TaskRow.id).where(_due(subjects)).limit(1)).first() is not None
+
+
+def _due(subjects: Sequence[str] | None) -> ColumnElement[bool]:
     due = or_(
         and_(TaskRow.state == TaskState.QUEUED, TaskRow.not_before <= db_epoch()),
         and_(TaskRow.state == TaskState.RUNNING, TaskRow.lease_until < db_epoch()),
     )
-    query = select(TaskRow.id).where(due).limit(1)
-    if subjects is not None:
-        query = query.where(TaskRow.subject_id.in_(subjects))
-    return session.execute(query).first() is not None
+    return due if subjects is None else and_(due, TaskRow.subject_id.in_(subjects))
+
+
+def _projects_in_turn(session: Session, subjects: Sequence[str] | None) -> list[str]:
+    most_urgent = (
+        select(TaskRow.priority)
+        .where(TaskRow.project_id == ProjectRow.id, _due(subjects))
+        .order_by(TaskRow.priority)
+        .limit(1)
+        .scalar_subquery()
+    )
+    ranked = select(ProjectRow.id, most_urgent.label("urgency"), ProjectRow.served_at).subquery()
+    query = (
+        select(ranked.c.id)
+        .where(ranked.c.urgency.is_not(None))
+        .order_by(ranked.c.urgency, ranked.c.served_at, ranked.c.id)
+    )
+    return list(session.scalars(query))
 
 
 def renew(session: Session, task: Task, /, *, lease_seconds: float, progress: Mapping[str, Any] | None) -> bool:

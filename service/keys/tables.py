@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import Float, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core.db import Base
@@ -16,6 +16,8 @@ class ProjectRow(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     created_at: Mapped[datetime]
+    # Seconds since 1970, database clock: when one of its tasks was last claimed.
+    served_at: Mapped[float] = mapped_column(Float(precision=53), server_default="0")
 
 
 class KeyRow(Base):

@@ -12,15 +12,22 @@ from service.core.errors import LeaseLost, NotFound
 from service.jobs import repository as jobs
 from service.jobs.model import Priority, Task, TaskKind, TaskState
 from service.jobs.tables import TaskRow
+from service.keys.repository import project_named
 from service.keys.tables import DEFAULT_PROJECT
 from tests.helpers.service import ROOT
 
 
-def enqueue(database: Database, subject: str = "rk_1", *, priority: Priority = Priority.INTERACTIVE) -> str:
+def enqueue(
+    database: Database,
+    subject: str = "rk_1",
+    *,
+    priority: Priority = Priority.INTERACTIVE,
+    project: str = DEFAULT_PROJECT,
+) -> str:
     with database.write() as session:
         return jobs.enqueue(
             session,
-            project_id=DEFAULT_PROJECT,
+            project_id=project,
             kind=TaskKind.EMBED,
             subject_id=subject,
             payload={"models": ["m"]},
@@ -72,6 +79,20 @@ def test_urgent_tasks_go_first_and_equals_in_their_order(database: Database) -> 
     first, second = enqueue(database), enqueue(database)
     control = enqueue(database, priority=Priority.CONTROL)
     assert [claimed(database).id for _ in range(4)] == [control, first, second, batch]
+
+
+def test_projects_take_turns_and_urgency_goes_before_turns(database: Database) -> None:
+    with database.write() as session:
+        other = project_named(session, "other").id
+    crowd = [enqueue(database, f"rk_{i}") for i in range(6)]
+    batch = [enqueue(database, f"rk_late_{i}", priority=Priority.BATCH, project=other) for i in range(2)]
+    late = enqueue(database, "rk_x", project=other)
+    order = [claimed(database).id for _ in range(8)]
+    assert order.index(late) <= 1
+    assert [ident for ident in order if ident in crowd] == crowd
+    assert order[7] == batch[0]
+    with database.write() as session:
+        assert jobs.claim(session, "w1", lease_seconds=60, subjects=["rk_late_1"]) is not None
 
 
 def test_a_worker_may_claim_for_some_subjects_alone(database: Database) -> None:
