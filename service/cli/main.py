@@ -5,7 +5,7 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from service.cli import datasets, db, estimators, models, rank, rankings, score, serve, store
+from service.cli import datasets, db, embeddings, estimators, models, rank, rankings, reference, score, serve, store
 from service.cli.output import fail
 from service.core.errors import ServiceError
 
@@ -27,6 +27,8 @@ app.command("demo")(serve.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(rankings.app, name="rankings")
+app.add_typer(reference.app, name="reference")
+app.add_typer(embeddings.app, name="embeddings")
 app.add_typer(store.app, name="store")
 app.add_typer(db.app, name="db")
 app.command("estimators")(estimators.list_estimators)

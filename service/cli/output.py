@@ -6,12 +6,15 @@ from typing import NoReturn
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
-from service.rankings.display import rounded
-from service.rankings.schemas import EntryView, RankingView
+from service.rankings.display import heading, notes, reasons, value_and_error
+from service.rankings.schemas import EntryView, RankingView, ScoreView
 
-PIPE_WIDTH = 160  # a pipe has no width of its own, and a model's name should not be broken for want of one
+PIPE_WIDTH = 200  # a pipe has no width of its own, and a model's name should not be broken for want of one
+
+SHOWN_NAMES = 3
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
@@ -47,16 +50,17 @@ def place(entry: EntryView, /) -> str:
     return f"{entry.rank}{' =' if entry.tied_with else ''}"
 
 
-def ranking_table(view: RankingView, /) -> Table:
+def ranking_table(view: RankingView, /, *, errors: bool = True) -> Table:
+    """Without `errors`, those of the estimator that orders alone."""
     title = f"{view.dataset.name}: {view.dataset.n_images} images, {view.dataset.n_classes} classes"
-    caption = f"Scored on the {view.split} split, ordered by {view.ordered_by}."
-    if any(entry.tied_with for entry in view.entries):
-        caption += " '=': within error of another model (paired jackknife over images, 90 %)."
+    caption = "\n".join(
+        [f"Scored on the {view.split} split, ordered by {view.ordered_by}.", *map(_escape, notes(view))]
+    )
     table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("model", no_wrap=True, overflow="fold")
     for name in view.estimators:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(heading(name), justify="right", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("images/s", justify="right", no_wrap=True)
     for entry in view.entries:
@@ -64,20 +68,28 @@ def ranking_table(view: RankingView, /) -> Table:
         table.add_row(
             place(entry),
             entry.model,
-            *(rounded(entry.scores.get(name)) for name in view.estimators),
+            *(_cell(entry.scores.get(name), error=errors or name == view.ordered_by) for name in view.estimators),
             count(entry.params),
             speed,
         )
     return table
 
 
+def _cell(score: ScoreView | None, /, *, error: bool) -> str:
+    value, stderr = value_and_error(score)
+    return f"{value} [dim]± {stderr}[/]" if error and stderr else value
+
+
 def print_ranking(view: RankingView, /) -> None:
-    out.print(ranking_table(view))
+    table = ranking_table(view)
+    if Measurement.get(out, out.options.update(max_width=PIPE_WIDTH * 10), table).maximum > out.width:
+        table = ranking_table(view, errors=False)
+    out.print(table)
     for entry in view.entries:
         if entry.error:
             out.print(f"[red]failed[/] {entry.model}: {_escape(entry.error)}")
-        for name, score in entry.scores.items():
-            if score.degenerate:
-                out.print(f"[yellow]no {name}[/] for {entry.model}: {_escape(score.degenerate)}")
+    for (name, reason), names in reasons(view).items():
+        listed = ", ".join(names[:SHOWN_NAMES]) + (f" and {len(names) - SHOWN_NAMES} more" * (len(names) > SHOWN_NAMES))
+        out.print(f"[yellow]no {name}[/] for {listed}: {_escape(reason)}")
     if view.error:
         out.print(f"[red]{view.error.get('title')}[/]: {_escape(str(view.error.get('detail')))}")

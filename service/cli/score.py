@@ -11,7 +11,7 @@ from service.cli.estimators import list_estimators
 from service.cli.output import fail, out, print_json
 from service.core.settings import Settings
 from service.scoring.arrays import NAMES, read_arrays
-from service.scoring.panel import chosen
+from service.scoring.panel import OWN_FEATURES_PANEL, chosen
 
 
 def score(
@@ -19,7 +19,10 @@ def score(
         Path | None, typer.Argument(help=f".npz or Parquet with features [N, D] and labels; arrays: {', '.join(NAMES)}")
     ] = None,
     estimators: Annotated[
-        str | None, typer.Option("--estimators", "-e", help="comma-separated, or all; the default panel if not given")
+        str | None,
+        typer.Option(
+            "--estimators", "-e", help=f"comma-separated, or all; {', '.join(OWN_FEATURES_PANEL)} if not given"
+        ),
     ] = None,
     list_them: Annotated[bool, typer.Option("--list", help="print the table of estimators and stop")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
@@ -35,7 +38,7 @@ def score(
         fail("Name a file with the arrays features [N, D] and labels [N]; `zooscout score --help` says more.")
     if not file.is_file():
         fail(f"There is no file '{file}'.")
-    names = chosen(estimators.split(",") if estimators else None)
+    names = chosen(estimators.split(",") if estimators else None, default=OWN_FEATURES_PANEL)
     arrays = read_arrays(file, max_bytes=Settings().scoring.max_array_bytes)
     from service.compute.own_scores import score_arrays
 

@@ -12,6 +12,7 @@ import torch
 
 from service.compute.device import device_name
 from service.compute.embedding import ReadBlob, embed_group
+from service.compute.reference import ReferenceSet, WarmMoments
 from service.compute.scoring import score_model
 from service.core.errors import Cancelled
 from service.embeddings.protocol import EmbeddingStore
@@ -33,21 +34,26 @@ class Workplace:
     batch_size: int
     threads: int
     segment_rows: int
+    warm: WarmMoments
 
 
 def compute_group(
     cards: Mapping[str, ModelCard],
     hashes: Sequence[bytes],
     labels: npt.NDArray[np.int64],
-    estimators: Sequence[str],
+    reference: ReferenceSet | None,
     /,
     *,
+    lacking: Callable[[str], Sequence[str]],
     at: Workplace,
     report: Callable[[Mapping[str, Any]], None],
     cancelled: Callable[[], bool],
     done: Callable[[str, Scored | Failed], None],
 ) -> None:
-    """Calls `done` once for every model; what goes wrong with one never reaches the others."""
+    """Calls `done` once for every model; what goes wrong with one never reaches the others.
+
+    `lacking` names the estimators without a score yet, by extractor. The reference set is embedded in the same pass.
+    """
     state: dict[str, Any] = {"stage": "loading weights", "images_embedded": 0, "images_to_embed": 0}
     report(state)
     extractors: dict[str, Extractor] = {}
@@ -64,7 +70,7 @@ def compute_group(
     meter = _Meter(report)
     embedded = embed_group(
         extractors,
-        hashes,
+        hashes if reference is None else [*hashes, *reference.hashes],
         project_id=at.project_id,
         store=at.store,
         read_blob=at.read_blob,
@@ -82,13 +88,15 @@ def compute_group(
             done(ident, Failed(embedded.failed[ident]))
             continue
         scores = score_model(
-            estimators,
+            lacking(extractor.extractor_id),
             hashes,
             labels,
             project_id=at.project_id,
             extractor_id=extractor.extractor_id,
             has_source_probs=extractor.num_classes > 0,
             store=at.store,
+            reference=reference,
+            warm=at.warm,
         )
         done(
             ident,

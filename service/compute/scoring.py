@@ -9,6 +9,7 @@ import torch
 from estimators.catalog import SPECS, Need
 from estimators.evidence import Evidence
 from estimators.panel import Evaluation, evaluate
+from service.compute.reference import ReferenceSet, WarmMoments
 from service.embeddings.protocol import EmbeddingStore, Kind, StoreKey
 from service.scoring.evidence import params_id
 from service.scoring.repository import StoredScore
@@ -24,16 +25,28 @@ def score_model(
     extractor_id: str,
     has_source_probs: bool,
     store: EmbeddingStore,
+    reference: ReferenceSet | None,
+    warm: WarmMoments,
 ) -> list[StoredScore]:
     """Every named estimator on one model's embeddings of `hashes` (in content-hash order, so that blocks pair up)."""
+    if not estimators:
+        return []
     features = torch.from_numpy(store.get(StoreKey(project_id, extractor_id), hashes))
-    wants_probs = has_source_probs and any(Need.SOURCE_PROBS in SPECS[name].needs for name in estimators)
-    probs = (
-        torch.from_numpy(store.get(StoreKey(project_id, extractor_id, Kind.SOURCE_PROBS), hashes))
-        if wants_probs
-        else None
+    needs = frozenset[Need]().union(*(SPECS[name].needs for name in estimators))
+    probs, moments, rows = None, None, None
+    if has_source_probs and Need.SOURCE_PROBS in needs:
+        probs = torch.from_numpy(store.get(StoreKey(project_id, extractor_id, Kind.SOURCE_PROBS), hashes))
+    if reference is not None and Need.BACKGROUND in needs:
+        moments = warm.of(reference, StoreKey(project_id, extractor_id), store)
+    if reference is not None and Need.REFERENCE_FEATURES in needs:
+        rows = torch.from_numpy(store.get(StoreKey(project_id, extractor_id), reference.hashes))
+    evidence = Evidence(
+        labels=torch.from_numpy(labels),
+        features=features,
+        source_probs=probs,
+        reference_moments=moments,
+        reference_features=rows,
     )
-    evidence = Evidence(labels=torch.from_numpy(labels), features=features, source_probs=probs)
     return [stored_score(name, evaluation) for name, evaluation in evaluate(evidence, estimators).items()]
 
 

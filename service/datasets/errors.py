@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from service.core.errors import ServiceError
+from service.core.errors import Conflict, ServiceError
 
 
 class DatasetRefused(ServiceError):
@@ -130,3 +130,15 @@ class OneClass(DatasetRefused):
 class NothingReadable(DatasetRefused):
     slug = "nothing-readable"
     remedy = "Send images that open in an image viewer."
+
+
+class NotSealed(Conflict):
+    """The dataset is still being checked, or was refused."""
+
+
+class DatasetInUse(Conflict):
+    """The dataset is the reference set, or a ranking that has not ended is computed against it."""
+
+
+class NoReferenceSet(ServiceError):
+    """No dataset is named as the reference set."""

@@ -1,17 +1,54 @@
-"""How a score is shown, on the command line and on the pages alike."""
+"""How a ranking is shown, on the command line and on the pages alike."""
 
 import math
 
-from service.rankings.schemas import ScoreView
+from estimators.catalog import SPECS, Direction
+from service.rankings.schemas import RankingView, ScoreView
+from service.scoring.evidence import NEEDS_REFERENCE, needs_reference
 
 
-def rounded(score: ScoreView | None, /) -> str:
-    """A value rounded to what its standard error allows (two digits of it)."""
+def value_and_error(score: ScoreView | None, /) -> tuple[str, str]:
+    """A value rounded to what its standard error allows (two digits of it), and the error, empty where there is none."""
     if score is None:
-        return ""
+        return "", ""
     if score.value is None:
-        return "n/a"
+        return "n/a", ""
     if score.stderr is None or not math.isfinite(score.stderr) or score.stderr <= 0:
-        return f"{score.value:.4g}"
+        return f"{score.value:.4g}", ""
     digits = min(8, max(0, 1 - math.floor(math.log10(score.stderr))))
-    return f"{score.value:.{digits}f} ± {score.stderr:.{digits}f}"
+    return f"{score.value:.{digits}f}", f"{score.stderr:.{digits}f}"
+
+
+def heading(estimator: str, /) -> str:
+    """Of its column: where less is better, an arrow says so."""
+    return f"{estimator} ↓" if SPECS[estimator].direction is Direction.LOWER_IS_BETTER else estimator
+
+
+def notes(view: RankingView, /) -> list[str]:
+    """What one must know to read the table."""
+    said = []
+    if any(entry.tied_with for entry in view.entries):
+        said.append("=: within error of another model (paired jackknife over images, 90 %).")
+    if any(SPECS[name].direction is Direction.LOWER_IS_BETTER for name in view.estimators):
+        said.append("↓: lower is better.")
+    by_width = [name for name in view.estimators if not SPECS[name].comparable_across_width]
+    widths = {entry.feature_dim for entry in view.entries if entry.state == "done"}
+    if by_width and len(widths) > 1:
+        said.append(f"{', '.join(by_width)}: depends on the number of features; compare models of one width only.")
+    by_reference = [name for name in view.estimators if needs_reference(name)]
+    if view.reference is not None:
+        name = view.reference.name or f"a dataset removed since, fingerprint {view.reference.fingerprint[:12]}"
+        said.append(f"{', '.join(by_reference)}: against the reference set, {name}.")
+    elif by_reference:
+        said.append(f"{', '.join(by_reference)}: {NEEDS_REFERENCE}.")
+    return said
+
+
+def reasons(view: RankingView, /) -> dict[tuple[str, str], list[str]]:
+    """Why there is no value, by estimator and reason: the models concerned. What a note says already is left out."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in view.entries:
+        for name, score in entry.scores.items():
+            if score.degenerate and score.degenerate != NEEDS_REFERENCE:
+                found.setdefault((name, score.degenerate), []).append(entry.model)
+    return found

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
+from service.datasets import repository as datasets
 from service.datasets.names import Split
 from service.datasets.tables import DatasetRow
 from service.jobs import repository as jobs
@@ -12,10 +13,9 @@ from service.jobs.model import Task, TaskKind, TaskState
 from service.models import repository as models
 from service.rankings import repository
 from service.rankings.planner import Candidate, group, split_to_score
-from service.rankings.service import close_if_complete, current_scores
+from service.rankings.service import close_if_complete, pair_of
 from service.rankings.tables import RankingRow
 from service.scoring import repository as scoring
-from service.scoring.evidence import evidence_id
 from zoo.catalog import ModelCard, extractor_id
 
 
@@ -40,29 +40,34 @@ def plan(
     for ident, card in cards.items():
         if card.weights.sha256 is None:
             continue  # unresolved: what it embeds to is known once a worker has its weights
-        entry = entries[ident]
-        entry.extractor_id = extractor_id(card, weights_sha256=card.weights.sha256)
-        entry.evidence_id = evidence_id(
-            fingerprint=dataset.fingerprint or "", split=split, extractor_id=entry.extractor_id
-        )
-    stored = scoring.scores_for(
-        session, ranking.project_id, [e.evidence_id for e in entries.values() if e.evidence_id is not None]
-    )
+        entries[ident].extractor_id = extractor_id(card, weights_sha256=card.weights.sha256)
+    pairs = {
+        ident: pair_of(ranking, dataset.fingerprint or "", entry.extractor_id)
+        for ident, entry in entries.items()
+        if entry.extractor_id is not None
+    }
+    found = scoring.current_scores(session, ranking.project_id, pairs, ranking.estimators)
     to_compute = []
     for ident, entry in entries.items():
-        found = current_scores(stored.get(entry.evidence_id or "", []), ranking.estimators)
-        if entry.evidence_id is not None and len(found) == len(ranking.estimators):
+        if ident in pairs and found[ident].keys() == pairs[ident].evidence_ids(ranking.estimators).keys():
             entry.state = "done"
         else:
             to_compute.append(Candidate(ident, cards[ident].preprocess.signature, rows[ident].params))
+    per_model = sizes[split] + _reference_images(session, ranking)
     for model_ids in group(to_compute, models_per_task=models_per_task):
         jobs.enqueue(
             session,
             project_id=ranking.project_id,
             kind=TaskKind.EMBED,
             subject_id=ranking.id,
-            payload={"models": model_ids, "images": sizes[split] * len(model_ids)},
+            payload={"models": model_ids, "images": per_model * len(model_ids)},
         )
     session.flush()
     jobs.finish(session, task, state=TaskState.DONE)
     close_if_complete(session, ranking, finishing_task=task.id)
+
+
+def _reference_images(session: Session, ranking: RankingRow) -> int:
+    if ranking.reference_dataset_id is None:
+        return 0
+    return datasets.get(session, ranking.project_id, ranking.reference_dataset_id).n_images or 0

@@ -10,6 +10,7 @@ from service.core.clock import utc_now
 from service.core.errors import NotFound
 from service.core.ids import new_id
 from service.core.pagination import Cursor, Page
+from service.datasets.tables import ReferenceSetRow
 from service.rankings.tables import EntryRow, RankingRow
 
 ENDED = ("done", "failed", "cancelled")
@@ -24,6 +25,7 @@ def add(
     request: Mapping[str, Any],
     estimators: Sequence[str],
     ordered_by: str,
+    reference: ReferenceSetRow | None,
     model_ids: Sequence[str],
 ) -> RankingRow:
     row = RankingRow(
@@ -33,6 +35,8 @@ def add(
         request=dict(request),
         estimators=list(estimators),
         ordered_by=ordered_by,
+        reference_dataset_id=None if reference is None else reference.dataset_id,
+        reference_fingerprint=None if reference is None else reference.fingerprint,
         state="queued",
         created_at=utc_now(),
     )
@@ -96,6 +100,16 @@ def list_page(
 
 def ids_of_dataset(session: Session, dataset_id: str, /) -> list[str]:
     return list(session.scalars(select(RankingRow.id).where(RankingRow.dataset_id == dataset_id)))
+
+
+def open_rankings_against(session: Session, project_id: str, dataset_id: str, /) -> list[str]:
+    """Rankings that have not ended and have this dataset as their reference set."""
+    query = select(RankingRow.id).where(
+        RankingRow.project_id == project_id,
+        RankingRow.reference_dataset_id == dataset_id,
+        RankingRow.state.not_in(ENDED),
+    )
+    return list(session.scalars(query))
 
 
 def open_rankings_of_model(session: Session, model_id: str, /) -> list[str]:

@@ -10,9 +10,9 @@ from service.embeddings import repository as embeddings
 from service.keys.repository import lock_project
 from service.models import repository as models
 from service.rankings import repository
+from service.rankings.service import pair_of
 from service.rankings.tables import RankingRow
 from service.scoring import repository as scoring
-from service.scoring.evidence import evidence_id
 from service.scoring.repository import StoredScore
 from zoo.catalog import ModelCard
 
@@ -58,14 +58,6 @@ def record(
             images_per_second=outcome.images_per_second,
             device=outcome.device,
         )
-    evidence = evidence_id(fingerprint=fingerprint, split=ranking.split or "", extractor_id=outcome.extractor_id)
-    scoring.record(
-        session,
-        outcome.scores,
-        project_id=project_id,
-        evidence_id=evidence,
-        fingerprint=fingerprint,
-        extractor_id=outcome.extractor_id,
-    )
-    entry.extractor_id, entry.evidence_id = outcome.extractor_id, evidence
+    scoring.record(session, outcome.scores, pair_of(ranking, fingerprint, outcome.extractor_id), project_id=project_id)
+    entry.extractor_id = outcome.extractor_id
     entry.state, entry.error = "done", None

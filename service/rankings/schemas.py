@@ -60,6 +60,12 @@ class DatasetBrief(BaseModel):
     n_classes: int | None
 
 
+class ReferenceBrief(BaseModel):
+    id: str
+    name: str | None = Field(description="null once that dataset is removed")
+    fingerprint: str
+
+
 class Progress(BaseModel):
     models_done: int
     models_total: int
@@ -76,6 +82,9 @@ class RankingView(BaseModel):
     dataset: DatasetBrief
     split: str | None = Field(
         description="which images were scored: a ranking uses the training split where there is one"
+    )
+    reference: ReferenceBrief | None = Field(
+        description="the reference set when the ranking was asked for; null where no estimator needs one or none was"
     )
     estimators: list[str]
     ordered_by: str

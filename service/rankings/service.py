@@ -8,7 +8,9 @@ from estimators.catalog import SPECS, Need
 from estimators.score import Score
 from service.core.clock import utc_now
 from service.core.pagination import MAX_LIMIT
+from service.datasets import reference as references
 from service.datasets import repository as datasets
+from service.datasets.errors import DatasetInUse
 from service.datasets.tables import DatasetRow
 from service.embeddings import repository as embeddings
 from service.jobs import repository as jobs
@@ -17,7 +19,7 @@ from service.models import repository as models
 from service.models import service as catalog
 from service.models.errors import ModelInUse
 from service.rankings import repository
-from service.rankings.errors import DatasetRefusedForRanking
+from service.rankings.errors import DatasetRefusedForRanking, ReferenceNeeded
 from service.rankings.ordering import order
 from service.rankings.schemas import (
     DatasetBrief,
@@ -27,17 +29,17 @@ from service.rankings.schemas import (
     RankingCreate,
     RankingPage,
     RankingView,
+    ReferenceBrief,
     ScoreView,
 )
 from service.rankings.tables import EntryRow, RankingRow
 from service.scoring import repository as scoring
 from service.scoring.errors import NotComparable, UnknownEstimator
-from service.scoring.evidence import params_id
+from service.scoring.evidence import NEEDS_REFERENCE, OF_THE_REFERENCE, Pair, needs_reference
 from service.scoring.panel import chosen
 from service.scoring.repository import StoredScore
 
-GATHERED = frozenset({Need.MOMENTS, Need.FEATURES, Need.SOURCE_PROBS})
-DEFAULT_PARAMS_ID = params_id({})
+GATHERED = frozenset({Need.MOMENTS, Need.FEATURES, Need.SOURCE_PROBS}) | OF_THE_REFERENCE
 
 
 def chosen_estimators(names: Sequence[str] | None, ordered_by: str | None, /) -> tuple[list[str], str]:
@@ -55,7 +57,10 @@ def chosen_estimators(names: Sequence[str] | None, ordered_by: str | None, /) ->
             raise UnknownEstimator(f"'{name}' needs {lacking}, which a ranking does not gather.")
     if ordered_by is not None and ordered_by not in wanted:
         wanted.append(ordered_by)
-    return wanted, ordered_by or ("logme" if "logme" in wanted else wanted[0])
+    if ordered_by is None:
+        # By what can be compared between any two models and needs nothing else, if there is such a one.
+        ordered_by = "logme" if "logme" in wanted else min(wanted, key=needs_reference)
+    return wanted, ordered_by
 
 
 def create(session: Session, project_id: str, request: RankingCreate, /) -> RankingRow:
@@ -63,6 +68,9 @@ def create(session: Session, project_id: str, request: RankingCreate, /) -> Rank
     if dataset.state == "refused":
         raise DatasetRefusedForRanking(f"Dataset '{dataset.name}' was refused: {(dataset.problem or {}).get('detail')}")
     estimators, ordered_by = chosen_estimators(request.estimators, request.ordered_by)
+    reference = references.find(session, project_id) if any(map(needs_reference, estimators)) else None
+    if reference is None and needs_reference(ordered_by):
+        raise ReferenceNeeded(f"To order models by it, '{ordered_by}' {NEEDS_REFERENCE}.")
     candidates = catalog.resolve_candidates(session, project_id, request.models)
     refusal = why_not_comparable(ordered_by, [model.feature_dim for model in candidates])
     if refusal is not None:
@@ -74,6 +82,7 @@ def create(session: Session, project_id: str, request: RankingCreate, /) -> Rank
         request=request.model_dump(mode="json", exclude_none=True),
         estimators=estimators,
         ordered_by=ordered_by,
+        reference=reference,
         model_ids=[model.id for model in candidates],
     )
     jobs.enqueue(
@@ -123,8 +132,16 @@ def remove(session: Session, project_id: str, ident: str, /) -> None:
 
 
 def remove_dataset(session: Session, project_id: str, ident: str, /, *, purge: bool = False) -> None:
-    """Takes a dataset's row, rankings and scores at once; its images go by a collection, with `purge` without grace."""
+    """Takes a dataset's row, rankings and scores at once; its images go by a collection, with `purge` without grace.
+
+    Raises:
+        DatasetInUse: It is the reference set, or a ranking that has not ended is computed against it.
+    """
     row = datasets.get(session, project_id, ident)
+    references.refuse_removal(session, project_id, row.id)
+    still = repository.open_rankings_against(session, project_id, row.id)
+    if still:
+        raise DatasetInUse(f"Ranking {still[0]} is computed against '{row.name}': wait for it or remove it first.")
     for ranking_id in repository.ids_of_dataset(session, row.id):
         remove(session, project_id, ranking_id)
     jobs.enqueue_collection(session, project_id, purge=purge, uploads=jobs.sources_of(session, row.id))
@@ -151,7 +168,7 @@ def show(session: Session, project_id: str, ident: str, /) -> RankingView:
     row = repository.get(session, project_id, ident)
     dataset = datasets.get(session, project_id, row.dataset_id)
     entries = {entry.model_id: entry for entry in repository.entries(session, row.id)}
-    views = _entries(session, row, entries)
+    views = _entries(session, row, entries, fingerprint=dataset.fingerprint or "")
     refusal = why_not_comparable(row.ordered_by, [view.feature_dim for view in views if view.state == "done"])
     if refusal is not None:  # known only now: the models' weights had not been seen when the ranking was asked for
         views = [view.model_copy(update={"rank": None, "tied_with": []}) for view in views]
@@ -160,6 +177,7 @@ def show(session: Session, project_id: str, ident: str, /) -> RankingView:
         state=row.state,
         dataset=brief_dataset(dataset),
         split=row.split,
+        reference=_reference(session, row),
         estimators=row.estimators,
         ordered_by=row.ordered_by,
         progress=_progress(session, row, list(entries.values())),
@@ -202,31 +220,38 @@ def brief_dataset(row: DatasetRow, /) -> DatasetBrief:
     )
 
 
-def current_scores(stored: Sequence[StoredScore], wanted: Sequence[str], /) -> dict[str, StoredScore]:
-    """The scores of today's estimator versions among those stored."""
-    return {
-        s.estimator: s
-        for s in stored
-        if s.estimator in wanted
-        and s.estimator in SPECS
-        and s.version == SPECS[s.estimator].version
-        and s.params_id == DEFAULT_PARAMS_ID
-    }
+def pair_of(ranking: RankingRow, fingerprint: str, extractor_id: str, /) -> Pair:
+    """What one model's scores in this ranking are computed from."""
+    return Pair(
+        fingerprint=fingerprint,
+        split=ranking.split or "",
+        extractor_id=extractor_id,
+        reference=ranking.reference_fingerprint,
+    )
 
 
-def _entries(session: Session, ranking: RankingRow, entries: Mapping[str, EntryRow]) -> list[EntryView]:
+def _reference(session: Session, row: RankingRow) -> ReferenceBrief | None:
+    if row.reference_dataset_id is None or row.reference_fingerprint is None:
+        return None
+    dataset = datasets.by_ids(session, row.project_id, [row.reference_dataset_id]).get(row.reference_dataset_id)
+    name = None if dataset is None else dataset.name
+    return ReferenceBrief(id=row.reference_dataset_id, name=name, fingerprint=row.reference_fingerprint)
+
+
+def _entries(
+    session: Session, ranking: RankingRow, entries: Mapping[str, EntryRow], *, fingerprint: str
+) -> list[EntryView]:
     rows = models.by_ids(session, ranking.project_id, list(entries))
-    evidence = [e.evidence_id for e in entries.values() if e.evidence_id and e.state == "done"]
-    stored = scoring.scores_for(session, ranking.project_id, evidence)
     speeds = embeddings.speeds(
         session, ranking.project_id, [e.extractor_id for e in entries.values() if e.extractor_id]
     )
-    found = {
-        ident: current_scores(
-            stored.get(entry.evidence_id or "", []) if entry.state == "done" else [], ranking.estimators
-        )
+    pairs = {
+        ident: pair_of(ranking, fingerprint, entry.extractor_id)
         for ident, entry in entries.items()
+        if entry.extractor_id is not None and entry.state == "done"
     }
+    stored = scoring.current_scores(session, ranking.project_id, pairs, ranking.estimators)
+    found = {ident: stored.get(ident, {}) for ident in entries}
     names = {ident: row.name for ident, row in rows.items()}
     keyed: dict[str, Score | None] = {}
     for ident, scores in found.items():
@@ -246,17 +271,7 @@ def _entries(session: Session, ranking: RankingRow, entries: Mapping[str, EntryR
                 model=row.name,
                 model_id=row.id,
                 state=entry.state,
-                scores={
-                    name: ScoreView(
-                        value=score.value,
-                        stderr=score.stderr,
-                        diagnostics=dict(score.diagnostics),
-                        degenerate=score.degenerate,
-                        seconds=score.seconds,
-                    )
-                    for name in ranking.estimators
-                    if (score := found[place.model_id].get(name)) is not None
-                },
+                scores=_score_views(ranking, found[row.id]) if entry.state == "done" else {},
                 params=row.params,
                 feature_dim=row.feature_dim,
                 images_per_second=speeds.get(entry.extractor_id or ""),
@@ -264,6 +279,22 @@ def _entries(session: Session, ranking: RankingRow, entries: Mapping[str, EntryR
             )
         )
     views.sort(key=lambda v: (v.rank is None, v.rank or 0, v.state == "failed"))
+    return views
+
+
+def _score_views(ranking: RankingRow, scores: Mapping[str, StoredScore]) -> dict[str, ScoreView]:
+    views = {}
+    for name in ranking.estimators:
+        if (score := scores.get(name)) is not None:
+            views[name] = ScoreView(
+                value=score.value,
+                stderr=score.stderr,
+                diagnostics=dict(score.diagnostics),
+                degenerate=score.degenerate,
+                seconds=score.seconds,
+            )
+        elif needs_reference(name) and ranking.reference_fingerprint is None:
+            views[name] = ScoreView(value=None, stderr=None, diagnostics={}, degenerate=NEEDS_REFERENCE, seconds=0.0)
     return views
 
 

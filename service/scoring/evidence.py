@@ -1,11 +1,53 @@
 """What a score was computed from, as one identifier."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from estimators.catalog import SPECS, Need
 from service.core.canonical import canonical_sha256
 
 ALL_IMAGES = "all"
+OF_THE_REFERENCE = frozenset({Need.BACKGROUND, Need.REFERENCE_FEATURES})
+NEEDS_REFERENCE = (
+    "needs a reference set: name one with `zooscout reference set DATASET` or PUT /v1/reference, then rank again"
+)
+
+
+def needs_reference(estimator: str, /) -> bool:
+    return bool(SPECS[estimator].needs & OF_THE_REFERENCE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One extractor's features of one split of a dataset, and the reference set beside them, if there is one."""
+
+    fingerprint: str
+    split: str
+    extractor_id: str
+    reference: str | None  # fingerprint of the reference set
+
+    def evidence_ids(self, estimators: Iterable[str], /) -> dict[str, str]:
+        """What each estimator's score is computed from; those that need a reference set are left out without one.
+
+        The reference counts for those estimators alone that look at it: naming another one changes no LogME.
+        """
+        made: dict[tuple[bool, bool], str] = {}
+        found: dict[str, str] = {}
+        for name in estimators:
+            if needs_reference(name) and self.reference is None:
+                continue
+            looks = (Need.BACKGROUND in SPECS[name].needs, Need.REFERENCE_FEATURES in SPECS[name].needs)
+            if looks not in made:
+                made[looks] = evidence_id(
+                    fingerprint=self.fingerprint,
+                    split=self.split,
+                    extractor_id=self.extractor_id,
+                    background_id=self.reference if looks[0] else None,
+                    reference_id=self.reference if looks[1] else None,
+                )
+            found[name] = made[looks]
+        return found
 
 
 def evidence_id(
@@ -34,3 +76,6 @@ def evidence_id(
 
 def params_id(params: Mapping[str, Any], /) -> str:
     return canonical_sha256(dict(params))
+
+
+DEFAULT_PARAMS_ID = params_id({})

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from estimators.catalog import SPECS
 from service.scoring.errors import UnknownEstimator
 
-DEFAULT_PANEL = ("logme", "knn", "h_score")
+DEFAULT_PANEL = ("logme", "knn", "ped_logme", "frechet", "h_score")
+OWN_FEATURES_PANEL = ("logme", "knn", "h_score")  # features that are brought seldom come with a reference set's
 
 
-def chosen(names: Sequence[str] | None, /) -> list[str]:
+def chosen(names: Sequence[str] | None, /, *, default: Sequence[str] = DEFAULT_PANEL) -> list[str]:
     """Names, each once: the default panel for None, every estimator for `all`.
 
     Raises:
         UnknownEstimator: A name that no estimator has.
     """
-    wanted = [name.strip() for name in names] if names is not None else list(DEFAULT_PANEL)
+    wanted = [name.strip() for name in names] if names is not None else list(default)
     if wanted == ["all"]:
         return list(SPECS)
     for name in wanted:

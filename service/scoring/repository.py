@@ -1,15 +1,17 @@
 """Stored scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from estimators.catalog import SPECS
 from service.core.clock import utc_now
 from service.core.errors import NotFound
 from service.core.ids import new_id
+from service.scoring.evidence import DEFAULT_PARAMS_ID, Pair
 from service.scoring.tables import ScoreRow, ScoringRow
 
 
@@ -28,43 +30,50 @@ class StoredScore:
     replicates: tuple[float, ...] = ()
 
 
-def scores_for(session: Session, project_id: str, evidence_ids: Sequence[str], /) -> dict[str, list[StoredScore]]:
-    """Every score on each evidence id."""
-    found: dict[str, list[StoredScore]] = {}
-    for start in range(0, len(evidence_ids), 500):
+def current_scores(
+    session: Session, project_id: str, pairs: Mapping[str, Pair], estimators: Sequence[str], /
+) -> dict[str, dict[str, StoredScore]]:
+    """For each named pair, the stored scores of today's versions of these estimators."""
+    wanted = {name: pair.evidence_ids(estimators) for name, pair in pairs.items()}
+    stored = {
+        (ident, score.estimator): score
+        for ident, score in _scores_on(session, project_id, {i for ids in wanted.values() for i in ids.values()})
+        if score.estimator in SPECS
+        and score.version == SPECS[score.estimator].version
+        and score.params_id == DEFAULT_PARAMS_ID
+    }
+    return {
+        name: {estimator: stored[ident, estimator] for estimator, ident in ids.items() if (ident, estimator) in stored}
+        for name, ids in wanted.items()
+    }
+
+
+def _scores_on(session: Session, project_id: str, evidence_ids: set[str]) -> Iterator[tuple[str, StoredScore]]:
+    ordered = sorted(evidence_ids)
+    for start in range(0, len(ordered), 500):
         query = select(ScoreRow).where(
-            ScoreRow.project_id == project_id, ScoreRow.evidence_id.in_(evidence_ids[start : start + 500])
+            ScoreRow.project_id == project_id, ScoreRow.evidence_id.in_(ordered[start : start + 500])
         )
         for row in session.scalars(query):
-            found.setdefault(row.evidence_id, []).append(_stored(row))
-    return found
+            yield row.evidence_id, _stored(row)
 
 
-def record(
-    session: Session,
-    scores: Sequence[StoredScore],
-    /,
-    *,
-    project_id: str,
-    evidence_id: str,
-    fingerprint: str,
-    extractor_id: str,
-) -> None:
-    """Keeps what is new; a score that is already there stays."""
-    known = {
-        (s.estimator, s.version, s.params_id)
-        for s in scores_for(session, project_id, [evidence_id]).get(evidence_id, [])
-    }
+def record(session: Session, scores: Sequence[StoredScore], pair: Pair, /, *, project_id: str) -> None:
+    """Keeps what is new; a score that is already there stays. One without its evidence is no score and is not kept."""
+    evidence = pair.evidence_ids(score.estimator for score in scores)
+    stored = _scores_on(session, project_id, set(evidence.values()))
+    known = {(ident, s.estimator, s.version, s.params_id) for ident, s in stored}
     for score in scores:
-        if (score.estimator, score.version, score.params_id) in known:
+        ident = evidence.get(score.estimator)
+        if ident is None or (ident, score.estimator, score.version, score.params_id) in known:
             continue
         session.add(
             ScoreRow(
                 id=new_id("sc"),
                 project_id=project_id,
-                evidence_id=evidence_id,
-                fingerprint=fingerprint,
-                extractor_id=extractor_id,
+                evidence_id=ident,
+                fingerprint=pair.fingerprint,
+                extractor_id=pair.extractor_id,
                 estimator=score.estimator,
                 version=score.version,
                 params_id=score.params_id,

@@ -5,13 +5,14 @@ from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from estimators.catalog import SPECS
 from service.api.deps import AppDep, ProjectDep
 from service.datasets import service as datasets
 from service.jobs import repository as jobs
 from service.models import repository as model_rows
 from service.models.schemas import ModelFilter
 from service.rankings import service as rankings
-from service.rankings.display import rounded
+from service.rankings.display import notes, value_and_error
 from service.rankings.repository import ENDED
 from service.web.contexts import DatasetPage, HomePage, RankingPage
 from service.web.paths import TEMPLATES
@@ -31,7 +32,8 @@ def _templates() -> Jinja2Templates:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(["html"]), undefined=StrictUndefined
     )
-    environment.filters |= {"rounded": rounded, "thousands": thousands}
+    environment.filters |= {"value_and_error": value_and_error, "thousands": thousands, "notes": notes}
+    environment.globals |= {"estimators": SPECS}
     return Jinja2Templates(env=environment)
 
 

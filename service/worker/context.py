@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service.blobs.store import BlobStore
+from service.compute.reference import WarmMoments
 from service.core.db import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
@@ -26,6 +27,7 @@ class WorkerContext:
     blobs: BlobStore
     store: LocalStore
     limits: Limits
+    warm: WarmMoments = field(default_factory=WarmMoments)
     worker_id: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{new_id('wk')[-8:]}")
 
     @classmethod

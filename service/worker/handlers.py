@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from estimators.errors import EstimatorError
+from service.compute.reference import ReferenceSet
 from service.core.clock import utc_now
 from service.core.errors import Conflict
 from service.datasets import repository as datasets
@@ -18,7 +19,8 @@ from service.models import repository as models
 from service.rankings import repository as rankings
 from service.rankings.planning import plan
 from service.rankings.results import Failed, Scored, record
-from service.rankings.service import close_if_complete
+from service.rankings.service import close_if_complete, pair_of
+from service.rankings.tables import RankingRow
 from service.scoring import repository as scores
 from service.scoring.arrays import read_arrays
 from service.scoring.errors import BadArrays
@@ -150,6 +152,13 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
     manifest = read_manifest(context.manifest_path(task.project_id, dataset.id))
     hashes, labels = images_of(manifest, cast(Split, ranking.split))
 
+    def lacking(extractor: str) -> list[str]:
+        """What one that finished meanwhile, or an earlier reference set, has not left a score of."""
+        pair = pair_of(ranking, fingerprint, extractor)
+        with context.database.read() as session:
+            known = scores.current_scores(session, task.project_id, {extractor: pair}, ranking.estimators)[extractor]
+        return [name for name in pair.evidence_ids(ranking.estimators) if name not in known]
+
     def done(model_id: str, outcome: Scored | Failed) -> None:
         with context.database.write() as session:
             jobs.hold(session, task)
@@ -160,7 +169,8 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         {ident: ModelCard.from_json(rows[ident].card) for ident in model_ids if ident in rows},
         hashes,
         labels,
-        ranking.estimators,
+        _reference_set(context, ranking),
+        lacking=lacking,
         at=Workplace(
             project_id=task.project_id,
             store=context.store,
@@ -170,6 +180,7 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
             batch_size=batch_size(settings.worker.batch_size, device),
             threads=decode_threads(settings.worker.decode_threads),
             segment_rows=settings.store.segment_rows,
+            warm=context.warm,
         ),
         report=watch.report,
         cancelled=watch.cancelled,
@@ -179,6 +190,14 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
         jobs.finish(session, task, state=TaskState.DONE)
         close_if_complete(session, ranking, finishing_task=task.id)
+
+
+def _reference_set(context: WorkerContext, ranking: RankingRow) -> ReferenceSet | None:
+    """Every image of the ranking's reference set once, in the order of the content hashes."""
+    if ranking.reference_dataset_id is None or ranking.reference_fingerprint is None:
+        return None
+    manifest = read_manifest(context.manifest_path(ranking.project_id, ranking.reference_dataset_id))
+    return ReferenceSet(ranking.reference_fingerprint, sorted({row.tobytes() for row in manifest.content_hashes}))
 
 
 def images_of(manifest: Manifest, split: Split, /) -> tuple[list[bytes], npt.NDArray[np.int64]]:

@@ -27,7 +27,7 @@ def test_a_ranking_from_request_to_ordered_entries(each_service: Service, tiny_z
     assert done["state"] == "done"
     assert done["error"] is None
     assert done["split"] == "train"
-    assert done["estimators"] == ["logme", "knn", "h_score"]
+    assert done["estimators"] == ["logme", "knn", "ped_logme", "frechet", "h_score"]
     assert done["dataset"]["fingerprint"] == dataset["fingerprint"]
     assert done["created_at"] <= done["started_at"] <= done["finished_at"]
     assert [e["rank"] for e in done["entries"]] == [1, 2, 3]
@@ -36,7 +36,7 @@ def test_a_ranking_from_request_to_ordered_entries(each_service: Service, tiny_z
     for entry in done["entries"]:
         assert entry["state"] == "done"
         assert entry["error"] is None
-        assert set(entry["scores"]) == {"logme", "knn", "h_score"}
+        assert list(entry["scores"]) == done["estimators"]
         assert entry["images_per_second"] > 0
         assert entry["params"] > 0
         assert set(entry["tied_with"]) <= set(tiny_zoo.names) - {entry["model"]}
@@ -95,7 +95,8 @@ def test_scores_are_those_of_the_features_in_the_store(service: Service, tiny_zo
     (model,) = service.add_models(tiny_zoo.good[:1])
     files = class_folders(each=9)
     dataset = service.sealed(zipped(files))
-    scores = service.ranked(dataset["id"], [model["id"]])["entries"][0]["scores"]
+    names = ["logme", "knn", "h_score"]
+    scores = service.ranked(dataset["id"], [model["id"]], estimators=names)["entries"][0]["scores"]
     extractor = load(ModelCard.from_json(model["card"]), device="cpu", cache_dir=service.settings.weights_cache)
     pixels = torch.stack([prepare(decode(data), extractor.card.preprocess) for data in files.values()])
     labels = torch.tensor([CLASSES.index(name.split("/")[0]) for name in files])
@@ -192,7 +193,8 @@ BAD_REQUESTS: list[tuple[dict[str, Any], int, str]] = [
     ({"models": ["a\0b"]}, 422, "invalid-request"),
     ({"estimators": ["nonsense"]}, 422, "unknown-estimator"),
     ({"estimators": ["logme"], "ordered_by": "nonsense"}, 422, "unknown-estimator"),
-    ({"estimators": ["frechet"]}, 422, "unknown-estimator"),
+    ({"estimators": ["frechet"]}, 422, "reference-needed"),
+    ({"estimators": ["zero_shot"]}, 422, "unknown-estimator"),
     ({"dataset": "a\0b"}, 422, "invalid-request"),
     ({"more": 1}, 422, "invalid-request"),
 ]

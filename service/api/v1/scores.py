@@ -12,7 +12,7 @@ from service.api.deps import App, AppDep, ProjectDep
 from service.datasets.uploads import Upload, receive
 from service.scoring import service as scoring
 from service.scoring.arrays import check_file
-from service.scoring.panel import chosen
+from service.scoring.panel import OWN_FEATURES_PANEL, chosen
 from service.scoring.schemas import ScoringView
 
 router = APIRouter(tags=["scores"])
@@ -42,12 +42,13 @@ async def score_features(
     app: AppDep,
     project: ProjectDep,
     estimators: Annotated[
-        str | None, Query(max_length=1000, description="comma-separated, or all; the default panel if unset")
+        str | None,
+        Query(max_length=1000, description=f"comma-separated, or all; {', '.join(OWN_FEATURES_PANEL)} if unset"),
     ] = None,
     prefer: Annotated[str | None, Header(max_length=200, description="wait=SECONDS")] = None,
 ) -> ScoringView:
     """Computed by a worker. With `Prefer: wait=30` the answer is the result, if it is ready by then."""
-    names = chosen(estimators.split(",") if estimators else None)
+    names = chosen(estimators.split(",") if estimators else None, default=OWN_FEATURES_PANEL)
     upload = await receive(request.stream(), app.settings.upload_root, max_bytes=app.settings.uploads.max_upload_bytes)
     view = await run_in_threadpool(_accept, app, project, upload, names)
     response.headers["Location"] = f"/v1/scores/{view.id}"
