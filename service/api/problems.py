@@ -53,6 +53,7 @@ KINDS: dict[type[Exception], Kind] = {
     core.SchemaOutdated: Kind("schema-outdated", "The database needs a migration", 503),
     embeddings.EmbeddingsMissing: Kind("embeddings-missing", "Embeddings are missing", 409),
     embeddings.SegmentDamaged: Kind("segment-damaged", "A stored segment is damaged", 500),
+    embeddings.StoreUnreachable: Kind("store-unreachable", "The embedding store does not answer", 503),
     datasets.NotSealed: Kind("not-sealed", "The dataset is not sealed", 409),
     datasets.DatasetInUse: Kind("dataset-in-use", "The dataset is in use", 409),
     datasets.NoReferenceSet: Kind("no-reference-set", "There is no reference set", 404),

@@ -7,3 +7,7 @@ class EmbeddingsMissing(ServiceError):
 
 class SegmentDamaged(ServiceError):
     """A segment's file is gone, truncated, or not the one that was registered."""
+
+
+class StoreUnreachable(ServiceError):
+    """The place where segments lie does not answer, or refuses."""

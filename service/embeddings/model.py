@@ -1,12 +1,35 @@
-"""What is known of a segment once it is written; apart from its file, so that the API need not load FAISS."""
+"""What is known of a segment without its files; apart from them, so that the API need not load FAISS."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from service.embeddings.protocol import StoreKey
+
+Storage = Literal["float32", "float16"]
+State = Literal["active", "superseded", "damaged"]
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenSegment:
     n_rows: int
     dim: int
+    storage: Storage
     bytes: int
     vectors_sha256: str
     hashes_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    id: str
+    key: StoreKey
+    state: State
+    storage: Storage
+    n_rows: int
+    dim: int
+    bytes: int
+    vectors_sha256: str
+    hashes_sha256: str
+    created_at: datetime
+    superseded_at: datetime | None

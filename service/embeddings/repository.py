@@ -1,31 +1,23 @@
 """Rows of segments and extractors."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, cast
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
-from service.embeddings.model import WrittenSegment
+from service.embeddings.model import SegmentInfo, WrittenSegment
 from service.embeddings.protocol import Kind, StoreKey
 from service.embeddings.tables import ExtractorRow, PrecisionRow, SegmentRow
 from zoo.catalog import Precision
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    id: str
-    key: StoreKey
-    n_rows: int
-    dim: int
-    bytes: int
-    vectors_sha256: str
-    hashes_sha256: str
-
-
-def add_segment(session: Session, segment_id: str, key: StoreKey, written: WrittenSegment, /) -> None:
+def add_segment(
+    session: Session, segment_id: str, key: StoreKey, written: WrittenSegment, /, *, created_at: datetime | None = None
+) -> None:
     session.add(
         SegmentRow(
             id=segment_id,
@@ -33,41 +25,50 @@ def add_segment(session: Session, segment_id: str, key: StoreKey, written: Writt
             extractor_id=key.extractor_id,
             kind=key.kind,
             state="active",
+            storage=written.storage,
             n_rows=written.n_rows,
             dim=written.dim,
             bytes=written.bytes,
             vectors_sha256=written.vectors_sha256,
             hashes_sha256=written.hashes_sha256,
-            created_at=utc_now(),
+            created_at=created_at or utc_now(),
         )
     )
 
 
 def active_segments(session: Session, key: StoreKey, /) -> list[SegmentInfo]:
-    query = (
-        select(SegmentRow)
-        .where(
-            SegmentRow.project_id == key.project_id,
-            SegmentRow.extractor_id == key.extractor_id,
-            SegmentRow.kind == key.kind,
-            SegmentRow.state == "active",
-        )
-        .order_by(SegmentRow.id)
-    )
-    return [_info(row) for row in session.scalars(query)]
+    """In the order in which they answer: where two hold the same hash, the first one's row counts."""
+    query = _SEGMENTS.where(
+        SegmentRow.project_id == key.project_id,
+        SegmentRow.extractor_id == key.extractor_id,
+        SegmentRow.kind == key.kind,
+        SegmentRow.state == "active",
+    ).order_by(SegmentRow.created_at, SegmentRow.id)
+    return [_info(*row) for row in session.execute(query)]
 
 
 def all_segments(session: Session, project_id: str, /) -> list[SegmentInfo]:
-    query = select(SegmentRow).where(SegmentRow.project_id == project_id).order_by(SegmentRow.id)
-    return [_info(row) for row in session.scalars(query)]
+    query = _SEGMENTS.where(SegmentRow.project_id == project_id).order_by(SegmentRow.created_at, SegmentRow.id)
+    return [_info(*row) for row in session.execute(query)]
 
 
-def segment_ids(session: Session, ids: Sequence[str], /) -> set[str]:
-    return set(session.scalars(select(SegmentRow.id).where(SegmentRow.id.in_(ids))))
+def segment_ids(session: Session, project_id: str, /) -> set[str]:
+    return set(session.scalars(select(SegmentRow.id).where(SegmentRow.project_id == project_id)))
 
 
-def delete_segments(session: Session, ids: Iterable[str], /) -> None:
-    session.execute(delete(SegmentRow).where(SegmentRow.id.in_(list(ids))))
+def retire_segments(session: Session, ids: Sequence[str], /, *, state: Literal["superseded", "damaged"]) -> bool:
+    """Takes segments out of use; False, and nothing to be committed, where one of them is not in use any more."""
+    done = session.execute(
+        update(SegmentRow)
+        .where(SegmentRow.id.in_(ids), SegmentRow.state == "active")
+        .values(state=state, superseded_at=utc_now())
+        .execution_options(synchronize_session=False)
+    )
+    return isinstance(done, CursorResult) and done.rowcount == len(ids)
+
+
+def delete_segments(session: Session, ids: Sequence[str], /) -> None:
+    session.execute(delete(SegmentRow).where(SegmentRow.id.in_(ids)))
 
 
 def record_extractor(session: Session, project_id: str, extractor_id: str, /, *, identity: Mapping[str, Any]) -> None:
@@ -102,6 +103,22 @@ def precisions(session: Session, project_id: str, float32_ids: Sequence[str], /)
     return {row.extractor_id: cast(Precision, row.precision) for row in session.execute(query)}
 
 
-def _info(row: SegmentRow) -> SegmentInfo:
-    key = StoreKey(row.project_id, row.extractor_id, Kind(row.kind))
-    return SegmentInfo(row.id, key, row.n_rows, row.dim, row.bytes, row.vectors_sha256, row.hashes_sha256)
+_SEGMENTS = select(
+    SegmentRow.id,
+    SegmentRow.project_id,
+    SegmentRow.extractor_id,
+    SegmentRow.kind,
+    SegmentRow.state,
+    SegmentRow.storage,
+    SegmentRow.n_rows,
+    SegmentRow.dim,
+    SegmentRow.bytes,
+    SegmentRow.vectors_sha256,
+    SegmentRow.hashes_sha256,
+    SegmentRow.created_at,
+    SegmentRow.superseded_at,
+)
+
+
+def _info(ident: str, project_id: str, extractor_id: str, kind: str, *rest: Any) -> SegmentInfo:
+    return SegmentInfo(ident, StoreKey(project_id, extractor_id, Kind(kind)), *rest)

@@ -1,10 +1,6 @@
-"""One immutable segment on disk: a flat FAISS index read by position, and its sorted content hashes beside it.
+"""One immutable segment: a flat FAISS index read by position, and its sorted content hashes beside it."""
 
-Both are written under a temporary name, fsynced and renamed; a reader maps them into memory.
-"""
-
-import hashlib
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,103 +11,151 @@ import numpy as np
 import numpy.typing as npt
 
 from service.embeddings.errors import SegmentDamaged
-from service.embeddings.model import WrittenSegment
-from service.embeddings.protocol import HASH_BYTES, Rows
+from service.embeddings.files import Files, digest_of
+from service.embeddings.model import SegmentInfo, Storage, WrittenSegment
+from service.embeddings.protocol import HASH_BYTES, Positions, Rows, StoreKey
 
-HashArray = npt.NDArray[np.void]
-
-
-def as_hash_array(hashes: "list[bytes] | tuple[bytes, ...]", /) -> HashArray:
-    """Hashes as one array that sorts and searches bytewise."""
-    return np.frombuffer(b"".join(hashes), dtype=f"V{HASH_BYTES}")
+HashArray = npt.NDArray[np.uint8]  # [N, 32]
+HALF_ROUNDING = 2.0**-11  # the relative error of a number in float16's normal range
+_WORD = np.dtype(">u8")
 
 
-def searchable(hashes: HashArray, /) -> npt.NDArray[np.bytes_]:
-    """NumPy orders neither void nor, with trailing zeros, bytes; big-endian words in a structured view sort right."""
-    return np.ascontiguousarray(hashes).view([(f"w{i}", ">u8") for i in range(4)])
+def as_hash_array(hashes: Sequence[bytes], /) -> HashArray:
+    return np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, HASH_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentFiles:
-    vectors: Path
-    hashes: Path
+class SegmentNames:
+    vectors: str
+    hashes: str
+
+    @classmethod
+    def of(cls, key: StoreKey, segment_id: str, /) -> "SegmentNames":
+        stem = f"{key.project_id}/{key.extractor_id[:2]}/{key.extractor_id}/{segment_id}.{key.kind}"
+        return cls(f"{stem}.faiss", f"{stem}.hashes")
 
 
-def write_segment(files: SegmentFiles, hashes: list[bytes], rows: Rows, /) -> WrittenSegment:
-    """Writes `rows` (one a hash, hashes distinct) sorted by hash."""
+def write_segment(
+    files: Files, key: StoreKey, segment_id: str, hashes: Sequence[bytes], rows: Rows, /, *, storage: Storage
+) -> WrittenSegment:
+    """Writes `rows` (one a hash, hashes distinct) sorted by hash; in float32 where float16 would not hold them."""
+    names = SegmentNames.of(key, segment_id)
     order = sorted(range(len(hashes)), key=hashes.__getitem__)
-    index = faiss.IndexFlatL2(rows.shape[1])
-    index.add(np.ascontiguousarray(rows[order], dtype=np.float32))
-    vectors = faiss.serialize_index(index).tobytes()
-    hash_bytes = b"".join(hashes[i] for i in order)
-    files.vectors.parent.mkdir(parents=True, exist_ok=True)
-    for path, data in ((files.vectors, vectors), (files.hashes, hash_bytes)):
-        _write_atomically(path, data)
-    _fsync_directory(files.vectors.parent)
+    ordered = np.ascontiguousarray(rows[order], dtype=np.float32)
+    halves = in_half(ordered) if storage == "float16" else None
+    vectors, sorted_hashes = files.scratch(names.vectors), files.scratch(names.hashes)
+    faiss.write_index(_index(ordered, halves), str(vectors))
+    sorted_hashes.write_bytes(b"".join(hashes[i] for i in order))
+    about = digest_of(vectors), digest_of(sorted_hashes)
+    files.publish(names.vectors, vectors)
+    files.publish(names.hashes, sorted_hashes)
     return WrittenSegment(
         n_rows=len(hashes),
         dim=rows.shape[1],
-        bytes=len(vectors) + len(hash_bytes),
-        vectors_sha256=hashlib.sha256(vectors).hexdigest(),
-        hashes_sha256=hashlib.sha256(hash_bytes).hexdigest(),
+        storage="float32" if halves is None else "float16",
+        bytes=sum(digest.size for digest in about),
+        vectors_sha256=about[0].sha256,
+        hashes_sha256=about[1].sha256,
     )
 
 
+def in_half(rows: Rows, /) -> npt.NDArray[np.float16] | None:
+    """Rows in float16, or None where one would lose more than its rounding: too large, too small, not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        halves = rows.astype(np.float16)
+        lost = rows - halves
+        error = np.einsum("ij,ij->i", lost, lost, dtype=np.float64)
+        length = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        held: bool = bool((error <= HALF_ROUNDING**2 * length).all())
+    return halves if held else None
+
+
+def _index(rows: Rows, halves: npt.NDArray[np.float16] | None) -> Any:
+    dim = rows.shape[1]
+    index: Any
+    if halves is None:
+        index = faiss.IndexFlatL2(dim)
+        index.add(rows)
+    else:
+        index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2)
+        # FAISS rounds ties its own way on some processors: what is already a float16 it keeps as it is.
+        index.add(halves.astype(np.float32))
+    return index
+
+
 class Segment:
-    """A segment opened for reading."""
+    """A segment opened for reading. Its files are fetched and mapped when they are first needed."""
 
-    def __init__(self, files: SegmentFiles, *, n_rows: int, dim: int) -> None:
+    def __init__(self, files: Files, info: SegmentInfo) -> None:
         self._files = files
-        self.n_rows = n_rows
-        self.dim = dim
+        self._names = SegmentNames.of(info.key, info.id)
+        self.info = info
 
     @cached_property
-    def hashes(self) -> npt.NDArray[np.bytes_]:
-        try:
-            mapped = np.memmap(self._files.hashes, dtype=f"V{HASH_BYTES}", mode="r")
-        except (OSError, ValueError) as error:
-            raise SegmentDamaged(f"{self._files.hashes.name} cannot be read: {error}") from error
-        if len(mapped) != self.n_rows:
-            raise SegmentDamaged(f"{self._files.hashes.name} holds {len(mapped)} hashes, {self.n_rows} were written.")
-        return searchable(mapped)
+    def hashes(self) -> HashArray:
+        path = self._files.local(self._names.hashes, self.info.hashes_sha256)
+        if path.stat().st_size != self.info.n_rows * HASH_BYTES:
+            raise self._damaged(path, f"{path.stat().st_size} bytes instead of {self.info.n_rows * HASH_BYTES}")
+        return np.memmap(path, dtype=np.uint8, mode="r", shape=(self.info.n_rows, HASH_BYTES))
 
     @cached_property
-    def _vectors(self) -> Rows:
+    def _first_words(self) -> npt.NDArray[np.uint64]:
+        words: npt.NDArray[np.uint64] = _words(self.hashes, 1)[:, 0].astype(np.uint64)
+        return words
+
+    @cached_property
+    def _vectors(self) -> tuple[Any, npt.NDArray[np.float32] | npt.NDArray[np.float16]]:
+        """The index, which owns the mapping, and the view into it: whoever reads the one holds the other."""
+        path = self._files.local(self._names.vectors, self.info.vectors_sha256)
+        path.stat()  # FAISS does not say whether the file is gone or bad
         try:
-            index: Any = faiss.read_index(str(self._files.vectors), faiss.IO_FLAG_MMAP_IFC)
+            index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
-            raise SegmentDamaged(f"{self._files.vectors.name} cannot be read as a FAISS index.") from error
-        if index.ntotal != self.n_rows or index.d != self.dim:
-            raise SegmentDamaged(f"{self._files.vectors.name} is not the index that was registered.")
-        self._index = index  # owns the mapping that the view points into
-        view: Rows = faiss.rev_swig_ptr(index.get_xb(), self.n_rows * self.dim).reshape(self.n_rows, self.dim)
-        return view
+            raise self._damaged(path, "no FAISS index") from error
+        kind: Any = faiss.IndexFlat if self.info.storage == "float32" else faiss.IndexScalarQuantizer
+        shape = (self.info.n_rows, self.info.dim)
+        if not isinstance(index, kind) or (index.ntotal, index.d) != shape:
+            raise self._damaged(path, "another index than the one that was registered")
+        numbers = self.info.n_rows * self.info.dim
+        view: Any = (
+            faiss.rev_swig_ptr(index.get_xb(), numbers)
+            if self.info.storage == "float32"
+            else faiss.rev_swig_ptr(index.codes.data(), 2 * numbers).view(np.float16)
+        )
+        return index, view.reshape(shape)
 
-    def positions(self, wanted: npt.NDArray[np.bytes_], /) -> npt.NDArray[np.int64]:
+    def positions(self, wanted: HashArray, /) -> Positions:
         """Where each wanted hash lies, −1 where it does not."""
-        if self.n_rows == 0:
+        n = self.info.n_rows
+        if n == 0:
             return np.full(len(wanted), -1, dtype=np.int64)
-        at = np.searchsorted(self.hashes, wanted)
-        found = self.hashes[np.minimum(at, self.n_rows - 1)] == wanted
-        return np.where(found & (at < self.n_rows), at, -1).astype(np.int64)
+        first = _words(wanted, 1)[:, 0].astype(np.uint64)
+        at = np.minimum(np.searchsorted(self._first_words, first), n - 1)
+        same = (self.hashes[at] == wanted).all(axis=1)
+        # A hash that shares its first eight bytes with another lies further on; NumPy's own order of all 32 is slow.
+        shared = ~same & (self._first_words[at] == first)
+        if shared.any():
+            at[shared] = np.minimum(np.searchsorted(_sortable(self.hashes), _sortable(wanted[shared])), n - 1)
+            same[shared] = (self.hashes[at[shared]] == wanted[shared]).all(axis=1)
+        return np.where(same, at, -1).astype(np.int64)
 
-    def rows(self, positions: npt.NDArray[np.int64], /) -> Rows:
-        taken: Rows = self._vectors[positions]
-        return taken
+    def rows(self, positions: Positions, /) -> Rows:
+        _index, vectors = self._vectors
+        n = len(positions)
+        if n and positions[-1] - positions[0] == n - 1 and bool((np.diff(positions) == 1).all()):
+            return np.array(vectors[positions[0] : positions[0] + n], dtype=np.float32)
+        return vectors[positions].astype(np.float32, copy=False)
+
+    def _damaged(self, path: Path, found: str) -> SegmentDamaged:
+        return SegmentDamaged(
+            f"{path.name} is {found}. `zooscout store verify` takes it out of use and embeds its images again."
+        )
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+def _words(hashes: HashArray, count: int) -> npt.NDArray[np.void]:
+    return np.ascontiguousarray(hashes[:, : count * _WORD.itemsize]).view(_WORD)
 
 
-def _fsync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _sortable(hashes: HashArray) -> npt.NDArray[np.void]:
+    """NumPy orders neither void nor, with trailing zeros, bytes; big-endian words in a structured view sort right."""
+    return np.ascontiguousarray(hashes).view([(f"w{i}", ">u8") for i in range(4)])[:, 0]

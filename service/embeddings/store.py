@@ -1,8 +1,11 @@
-"""The embedding store on local files and SQL."""
+"""The embedding store: immutable segments wherever files can lie, one SQL row each."""
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,55 +13,61 @@ from service.core.db import Database
 from service.core.ids import new_id
 from service.embeddings import repository
 from service.embeddings.checks import check_batch, check_search
-from service.embeddings.errors import EmbeddingsMissing
+from service.embeddings.errors import EmbeddingsMissing, SegmentDamaged
+from service.embeddings.files import Files, LocalFiles
+from service.embeddings.model import SegmentInfo, Storage
 from service.embeddings.neighbours import flat
 from service.embeddings.protocol import Metric, Neighbours, Positions, Rows, StoreKey
-from service.embeddings.segment import Segment, SegmentFiles, as_hash_array, searchable, write_segment
+from service.embeddings.segment import Segment, as_hash_array, write_segment
 
 NOWHERE = -1
-
-
-def segment_files(root: Path, key: StoreKey, segment_id: str, /) -> SegmentFiles:
-    folder = root / key.project_id / key.extractor_id[:2] / key.extractor_id
-    return SegmentFiles(folder / f"{segment_id}.{key.kind}.faiss", folder / f"{segment_id}.{key.kind}.hashes")
+OPEN_SEGMENTS = 256  # each holds a file descriptor and two mappings
+PLANS = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class _Located:
     """Where each of the wanted rows lies: the number of its segment, and its position there."""
 
-    segments: Sequence[Segment]
+    segments: Sequence[SegmentInfo]
     number: Positions
     position: Positions
+    opened: Callable[[SegmentInfo], Segment]
 
-    def absent(self) -> int:
-        return int((self.number == NOWHERE).sum())
+    @property
+    def dim(self) -> int:
+        return self.segments[0].dim
 
     def read(self, wanted: Positions | None = None, /) -> Rows:
         """The rows at these places of what was located, or all."""
         number = self.number if wanted is None else self.number[wanted]
         position = self.position if wanted is None else self.position[wanted]
-        result = np.empty((len(number), self.segments[0].dim), dtype=np.float32)
-        for i, segment in enumerate(self.segments):
-            take = number == i
-            if take.all():
-                return segment.rows(position)
-            if take.any():
-                result[take] = segment.rows(position[take])
+        present: list[int] = np.flatnonzero(np.bincount(number, minlength=1)).tolist()
+        if len(present) == 1:
+            return self.opened(self.segments[present[0]]).rows(position)
+        result = np.empty((len(number), self.dim), dtype=np.float32)
+        for i in present:
+            take = np.flatnonzero(number == i)
+            together = take[-1] - take[0] == len(take) - 1
+            rows = self.opened(self.segments[i]).rows(position[take])
+            result[slice(take[0], take[-1] + 1) if together else take] = rows
         return result
 
 
-class LocalStore:
-    """Segments as files under `root`, one SQL row each: the file is written first, its row second."""
+class SegmentStore:
+    """A segment's file is written first, its row second: a file that no row names is harmless."""
 
-    def __init__(self, root: Path, database: Database) -> None:
-        self._root = root
+    def __init__(self, files: Files, database: Database, /, *, storage: Storage = "float32") -> None:
+        self.files = files
         self._database = database
-        self._open: dict[str, Segment] = {}
+        self._storage = storage
+        self._open: OrderedDict[str, Segment] = OrderedDict()
+        self._lock = threading.Lock()
 
     def missing(self, key: StoreKey, hashes: Sequence[bytes], /) -> list[bytes]:
         distinct = list(dict.fromkeys(hashes))
-        absent = self._locate(key, distinct).number == NOWHERE
+        absent = self._planned(lambda: self._locate(key, distinct)).number == NOWHERE
         return [value for value, gone in zip(distinct, absent, strict=True) if gone]
 
     def put(self, key: StoreKey, hashes: Sequence[bytes], rows: Rows, /) -> None:
@@ -68,20 +77,25 @@ class LocalStore:
         if not new:
             return
         segment_id = new_id("seg")
-        written = write_segment(segment_files(self._root, key, segment_id), new, rows[[first[value] for value in new]])
+        written = write_segment(
+            self.files, key, segment_id, new, rows[[first[value] for value in new]], storage=self._storage
+        )
         with self._database.write() as session:
             repository.add_segment(session, segment_id, key, written)
 
     def get(self, key: StoreKey, hashes: Sequence[bytes], /) -> Rows:
-        return self._all_of(key, hashes).read()
+        return self._planned(lambda: self._all_of(key, hashes).read())
 
     def search(self, key: StoreKey, hashes: Sequence[bytes], queries: Rows, k: int, /, *, metric: Metric) -> Neighbours:
+        check_search(queries, k, metric, dim=None)
+        if not hashes:
+            return _nothing(len(queries), k)
+        return self._planned(lambda: self._search(key, hashes, queries, k, metric))
+
+    def _search(self, key: StoreKey, hashes: Sequence[bytes], queries: Rows, k: int, metric: Metric) -> Neighbours:
         distinct = list(dict.fromkeys(hashes))
-        located = self._all_of(key, distinct) if distinct else None
-        check_search(queries, k, metric, dim=located.segments[0].dim if located else None)
-        if located is None:
-            nothing = np.full((len(queries), k), np.nan, dtype=np.float32)
-            return Neighbours(np.full((len(queries), k), NOWHERE), nothing, exact=True, index="flat")
+        located = self._all_of(key, distinct)
+        check_search(queries, k, metric, dim=located.dim)
         positions, values = flat(located.read, len(distinct), queries, k, metric=metric)
         if len(distinct) < len(hashes):
             first = {value: i for i, value in reversed(list(enumerate(hashes)))}
@@ -90,30 +104,59 @@ class LocalStore:
         return Neighbours(positions, values, exact=True, index="flat")
 
     def _locate(self, key: StoreKey, hashes: Sequence[bytes]) -> _Located:
-        wanted = searchable(as_hash_array(list(hashes)))
+        wanted = as_hash_array(hashes)
         number = np.full(len(hashes), NOWHERE, dtype=np.int64)
         position = np.zeros(len(hashes), dtype=np.int64)
-        segments = self._segments(key) if len(hashes) else []
-        for i, segment in enumerate(segments):
-            at = segment.positions(wanted)
-            take = (number == NOWHERE) & (at >= 0)
-            number[take], position[take] = i, at[take]
-        return _Located(segments, number, position)
+        with self._database.read() as session:
+            segments = repository.active_segments(session, key) if hashes else []
+        pending = np.arange(len(hashes))
+        for i, info in enumerate(segments):
+            if not len(pending):
+                break
+            at = self._opened(info).positions(wanted[pending])
+            found = at >= 0
+            number[pending[found]], position[pending[found]] = i, at[found]
+            pending = pending[~found]
+        return _Located(segments, number, position, self._opened)
 
     def _all_of(self, key: StoreKey, hashes: Sequence[bytes]) -> _Located:
         located = self._locate(key, hashes)
-        absent = located.absent()
+        absent = int((located.number == NOWHERE).sum())
         if absent or not hashes:
             raise EmbeddingsMissing(f"{absent} of {len(hashes)} embeddings are not in the store.")
         return located
 
-    def _segments(self, key: StoreKey) -> list[Segment]:
-        with self._database.read() as session:
-            infos = repository.active_segments(session, key)
-        segments = []
-        for info in infos:
-            if info.id not in self._open:
-                files = segment_files(self._root, key, info.id)
-                self._open[info.id] = Segment(files, n_rows=info.n_rows, dim=info.dim)
-            segments.append(self._open[info.id])
-        return segments
+    def _opened(self, info: SegmentInfo) -> Segment:
+        with self._lock:
+            segment = self._open.pop(info.id, None) or Segment(self.files, info)
+            self._open[info.id] = segment
+            while len(self._open) > OPEN_SEGMENTS:
+                self._open.popitem(last=False)
+        return segment
+
+    def _planned(self, attempt: Callable[[], T]) -> T:
+        """A segment may be collected between the look at its row and at its file: then its row is gone as well."""
+        gone: FileNotFoundError | None = None
+        for _ in range(PLANS):
+            try:
+                return attempt()
+            except FileNotFoundError as error:
+                gone = error
+                with self._lock:
+                    self._open.clear()
+        raise SegmentDamaged(
+            f"A segment's file is gone ({Path(str(gone and gone.filename)).name}). "
+            "`zooscout store verify` takes it out of use and embeds its images again."
+        ) from gone
+
+
+class LocalStore(SegmentStore):
+    """Segments in a folder of this machine."""
+
+    def __init__(self, root: Path, database: Database, /) -> None:
+        super().__init__(LocalFiles(root), database)
+
+
+def _nothing(n_queries: int, k: int) -> Neighbours:
+    values = np.full((n_queries, k), np.nan, dtype=np.float32)
+    return Neighbours(np.full((n_queries, k), NOWHERE), values, exact=True, index="flat")

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from service.core.db import Database
 from service.embeddings import repository
 from service.embeddings.errors import EmbeddingsMissing, SegmentDamaged
+from service.embeddings.files import LocalFiles
 from service.embeddings.memory import MemoryStore
 from service.embeddings.protocol import HASH_BYTES, EmbeddingStore, Kind, StoreKey
-from service.embeddings.segment import SegmentFiles, write_segment
-from service.embeddings.store import LocalStore, segment_files
+from service.embeddings.segment import SegmentNames, write_segment
+from service.embeddings.store import LocalStore
 from service.keys.tables import DEFAULT_PROJECT
 from tests.helpers.embeddings import DIM, ONE, content, rows_for, same_bits
 from tests.helpers.service import ROOT
@@ -181,8 +182,7 @@ def test_a_file_that_no_row_names_is_harmless(sqlite_database: Database, tmp_pat
     store = LocalStore(tmp_path, sqlite_database)
     a, b = [content(1)], [content(2)]
     store.put(ONE, a, rows_for(a))
-    orphan: SegmentFiles = segment_files(tmp_path, ONE, "seg_orphan")
-    write_segment(orphan, b, np.full((1, DIM), 7, np.float32))
+    write_segment(LocalFiles(tmp_path), ONE, "seg_orphan", b, np.full((1, DIM), 7, np.float32), storage="float32")
     fresh = LocalStore(tmp_path, sqlite_database)
     assert fresh.missing(ONE, a + b) == b
     fresh.put(ONE, b, rows_for(b))
@@ -191,7 +191,7 @@ def test_a_file_that_no_row_names_is_harmless(sqlite_database: Database, tmp_pat
 
 def test_a_writer_killed_before_its_rename_leaves_nothing_that_is_read(database: Database, tmp_path: Path) -> None:
     code = (
-        "import os, sys; import numpy as np; import service.embeddings.segment as s;"
+        "import os, sys; import numpy as np; import service.embeddings.files as s;"
         "from tests.contracts.test_embedding_store import *; from tests.helpers.databases import open_database;"
         "from service.schema import all_tables; all_tables();"
         "s.os.fsync = lambda handle: os.kill(os.getpid(), 9);"
@@ -214,7 +214,8 @@ def test_a_segment_cut_short_is_named_and_never_answers(sqlite_database: Databas
     LocalStore(tmp_path, sqlite_database).put(ONE, hashes, rows_for(hashes))
     with sqlite_database.read() as session:
         (info,) = repository.active_segments(session, ONE)
-    for file in (segment_files(tmp_path, ONE, info.id).vectors, segment_files(tmp_path, ONE, info.id).hashes):
+    names = SegmentNames.of(ONE, info.id)
+    for file in (tmp_path / names.vectors, tmp_path / names.hashes):
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(SegmentDamaged, match=info.id):
