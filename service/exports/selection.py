@@ -14,10 +14,11 @@ from service.datasets.errors import NotSealed
 from service.datasets.manifest import Manifest, read_manifest
 from service.datasets.names import Split
 from service.embeddings.errors import EmbeddingsMissing
+from service.embeddings.precision import extractor_ids
 from service.embeddings.protocol import EmbeddingStore, Rows, StoreKey
 from service.models import repository as models
 from service.rankings.planner import split_to_score
-from zoo.catalog import ModelCard, extractor_id
+from zoo.catalog import ModelCard
 
 ROWS_AT_ONCE = 2048
 
@@ -66,7 +67,7 @@ def select(
     rank_it = f"`zooscout rank {quote(row.name)} --models {quote(found.name)}`"
     if found.weights_sha256 is None:
         raise EmbeddingsMissing(f"'{found.name}' has embedded nothing yet: {rank_it} does.")
-    ident = extractor_id(ModelCard.from_json(found.card), weights_sha256=found.weights_sha256)
+    (ident,) = extractor_ids(session, project_id, [(ModelCard.from_json(found.card), found.weights_sha256)])
     key = StoreKey(project_id, ident)
     manifest = whole if split is None else whole.of_split(split)
     _refuse_missing(manifest, key, store, dataset=row.name, model=found.name, rank_it=rank_it, whole=whole)

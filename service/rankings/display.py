@@ -8,7 +8,7 @@ from service.scoring.evidence import NEEDS_REFERENCE, needs_reference
 
 
 def value_and_error(score: ScoreView | None, /) -> tuple[str, str]:
-    """A value rounded to what its standard error allows (two digits of it), and the error, empty where there is none."""
+    """A value rounded to what its standard error allows (two digits of it), and that error, or nothing."""
     if score is None:
         return "", ""
     if score.value is None:

@@ -8,6 +8,7 @@ from service.core.clock import utc_now
 from service.datasets import repository as datasets
 from service.datasets.names import Split
 from service.datasets.tables import DatasetRow
+from service.embeddings.precision import extractor_ids
 from service.jobs import repository as jobs
 from service.jobs.model import Task, TaskKind, TaskState
 from service.models import repository as models
@@ -16,7 +17,7 @@ from service.rankings.planner import Candidate, group, split_to_score
 from service.rankings.service import close_if_complete, pair_of
 from service.rankings.tables import RankingRow
 from service.scoring import repository as scoring
-from zoo.catalog import ModelCard, extractor_id
+from zoo.catalog import ModelCard
 
 
 def plan(
@@ -37,10 +38,10 @@ def plan(
     entries = {e.model_id: e for e in repository.entries(session, ranking.id) if e.state not in {"done", "failed"}}
     rows = models.by_ids(session, ranking.project_id, list(entries))
     cards = {ident: ModelCard.from_json(row.card) for ident, row in rows.items()}
-    for ident, card in cards.items():
-        if card.weights.sha256 is None:
-            continue  # unresolved: what it embeds to is known once a worker has its weights
-        entries[ident].extractor_id = extractor_id(card, weights_sha256=card.weights.sha256)
+    # Of an unresolved model, what it embeds to is known once a worker has its weights.
+    pinned = {ident: (card, card.weights.sha256) for ident, card in cards.items() if card.weights.sha256 is not None}
+    for ident, extractor in zip(pinned, extractor_ids(session, ranking.project_id, list(pinned.values())), strict=True):
+        entries[ident].extractor_id = extractor
     pairs = {
         ident: pair_of(ranking, dataset.fingerprint or "", entry.extractor_id)
         for ident, entry in entries.items()

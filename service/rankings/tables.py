@@ -39,4 +39,3 @@ class EntryRow(Base):
     state: Mapped[str] = mapped_column(String(20))  # waiting | running | done | failed
     error: Mapped[str | None] = mapped_column(Text)
     extractor_id: Mapped[str | None] = mapped_column(String(64))
-    evidence_id: Mapped[str | None] = mapped_column(String(64))
