@@ -57,6 +57,12 @@ class WorkerSettings(_Group):
 
 
 class StoreSettings(_Group):
+    url: str | None = Field(
+        default=None,
+        description="where segments lie: s3://bucket/prefix or any fsspec URL; unset: the data directory",
+    )
+    cache_bytes: PositiveInt = Field(default=20 * 2**30, description="of what was read from a URL, kept on this disk")
+    storage: Literal["float32", "float16"] = Field(default="float32", description="of the numbers of new segments")
     segment_rows: PositiveInt = 16_384
     grace_seconds: PositiveFloat = 24 * 3600.0
 
@@ -90,6 +96,11 @@ class Settings(BaseSettings):
     @property
     def segment_root(self) -> Path:
         return self.data_dir / "segments"
+
+    @property
+    def cache_root(self) -> Path:
+        """What can be deleted at any time: it is fetched or made again."""
+        return self.data_dir / "cache"
 
     @property
     def upload_root(self) -> Path:

@@ -13,7 +13,8 @@ from service.core.db import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
 from service.datasets.limits import Limits
-from service.embeddings.store import LocalStore
+from service.embeddings.opening import open_store
+from service.embeddings.store import SegmentStore
 
 
 def limits_from(settings: Settings, /) -> Limits:
@@ -25,7 +26,7 @@ class WorkerContext:
     settings: Settings
     database: Database
     blobs: BlobStore
-    store: LocalStore
+    store: SegmentStore
     limits: Limits
     warm: WarmMoments = field(default_factory=WarmMoments)
     worker_id: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{new_id('wk')[-8:]}")
@@ -36,7 +37,7 @@ class WorkerContext:
             settings=settings,
             database=database,
             blobs=BlobStore(settings.blob_root),
-            store=LocalStore(settings.segment_root, database),
+            store=open_store(settings, database),
             limits=limits_from(settings),
         )
 

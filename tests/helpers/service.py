@@ -124,6 +124,7 @@ def environment(settings: Settings, /, **more: str) -> dict[str, str]:
         f"ZOOSCOUT_{group.upper()}__{name.upper()}": str(value)
         for group in ("worker", "store", "uploads")
         for name, value in getattr(settings, group).model_dump().items()
+        if value is not None
     }
     return (
         kept

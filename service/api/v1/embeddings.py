@@ -29,9 +29,9 @@ def export_embeddings(
     split: Annotated[Split | None, Query(description="one split alone; every split if unset")] = None,
 ) -> StreamingResponse:
     """Content hash, path, label, split and features of every image, in the order of the content hashes."""
-    from service.embeddings.store import LocalStore  # loads FAISS
+    from service.embeddings.opening import open_store  # loads FAISS
 
-    store = LocalStore(app.settings.segment_root, app.database)
+    store = open_store(app.settings, app.database)
     with app.database.read() as session:
         selection = select(
             session,
