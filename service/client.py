@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
-from service.datasets.schemas import DatasetPage, DatasetView
+from service.datasets.names import Split
+from service.datasets.schemas import DatasetPage, DatasetView, ReferenceView
 from service.models.schemas import ImportAccepted, ModelCreate, ModelFilter, ModelPage, ModelView
 from service.rankings.schemas import RankingCreate, RankingPage, RankingView
 
@@ -29,6 +30,14 @@ class ApiProblem(Exception):
 
 class WaitTimeout(Exception):
     """The work was not done within the time given; it goes on in the service."""
+
+
+def _raise_if_error(answer: httpx.Response, /) -> None:
+    if not answer.is_error:
+        return
+    if answer.headers.get("content-type", "").startswith("application/problem+json"):
+        raise ApiProblem(answer.json())
+    raise ApiProblem({"title": answer.reason_phrase, "status": answer.status_code, "detail": answer.text[:500]})
 
 
 class Client:
@@ -131,6 +140,39 @@ class Client:
     def remove_dataset(self, dataset: str, *, purge: bool = False) -> None:
         self._call("DELETE", f"/v1/datasets/{dataset}", params={"purge": purge})
 
+    def reference(self) -> ReferenceView:
+        """Which dataset is the reference set.
+
+        Raises:
+            ApiProblem: None is; its type is `/problems/no-reference-set`.
+        """
+        return ReferenceView.model_validate(self._call("GET", "/v1/reference"))
+
+    def set_reference(self, dataset: str) -> ReferenceView:
+        return ReferenceView.model_validate(self._call("PUT", "/v1/reference", json={"dataset": dataset}))
+
+    def clear_reference(self) -> None:
+        self._call("DELETE", "/v1/reference")
+
+    def export_embeddings(
+        self,
+        dataset: str,
+        model: str,
+        path: str | Path,
+        *,
+        fmt: Literal["parquet", "npz"] = "parquet",
+        split: Split | None = None,
+    ) -> None:
+        """Writes content hash, path, label, split and features of every image to a file."""
+        query = {"model": model, "format": fmt} | ({"split": split} if split else {})
+        with self._http.stream("GET", f"/v1/datasets/{dataset}/embeddings", params=query) as answer:
+            if answer.is_error:
+                answer.read()
+                _raise_if_error(answer)
+            with Path(path).open("wb") as file:
+                for data in answer.iter_raw():
+                    file.write(data)
+
     def create_ranking(self, request: RankingCreate) -> RankingView:
         body = request.model_dump(mode="json", exclude_none=True)
         return RankingView.model_validate(self._call("POST", "/v1/rankings", json=body))
@@ -182,10 +224,7 @@ class Client:
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         answer = self._http.request(method, path, **options)
-        if answer.is_error:
-            if answer.headers.get("content-type", "").startswith("application/problem+json"):
-                raise ApiProblem(answer.json())
-            raise ApiProblem({"title": answer.reason_phrase, "status": answer.status_code, "detail": answer.text[:500]})
+        _raise_if_error(answer)
         return answer.json() if answer.content else None
 
     def _wait(self, look: Callable[[], T], ended: Callable[[T], bool], timeout_seconds: float | None) -> T:

@@ -54,7 +54,6 @@ KINDS: dict[type[Exception], Kind] = {
     embeddings.EmbeddingsMissing: Kind("embeddings-missing", "Embeddings are missing", 409),
     embeddings.SegmentDamaged: Kind("segment-damaged", "A stored segment is damaged", 500),
     embeddings.StoreUnreachable: Kind("store-unreachable", "The embedding store does not answer", 503),
-    datasets.NotSealed: Kind("not-sealed", "The dataset is not sealed", 409),
     datasets.DatasetInUse: Kind("dataset-in-use", "The dataset is in use", 409),
     datasets.NoReferenceSet: Kind("no-reference-set", "There is no reference set", 404),
     models.ModelExists: Kind("model-exists", "The model is already registered", 409),

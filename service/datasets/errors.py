@@ -132,10 +132,6 @@ class NothingReadable(DatasetRefused):
     remedy = "Send images that open in an image viewer."
 
 
-class NotSealed(Conflict):
-    """The dataset is still being checked, or was refused."""
-
-
 class DatasetInUse(Conflict):
     """The dataset is the reference set, or a ranking that has not ended is computed against it."""
 

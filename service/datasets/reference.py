@@ -1,30 +1,14 @@
 """The reference set: one sealed dataset of generic images a project, against which features are compared."""
 
-from datetime import datetime
-
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
-from service.core.text import RequestBody
 from service.datasets import repository
-from service.datasets.errors import DatasetInUse, NoReferenceSet, NotSealed
+from service.datasets.errors import DatasetInUse, NoReferenceSet
+from service.datasets.schemas import ReferenceView
+from service.datasets.service import sealed
 from service.datasets.tables import ReferenceSetRow
 from service.keys.repository import lock_project
-
-
-class ReferenceRequest(RequestBody):
-    model_config = ConfigDict(extra="forbid")
-
-    dataset: str = Field(description="id or name of a sealed dataset", examples=["ds_01k0"])
-
-
-class ReferenceView(BaseModel):
-    dataset: str = Field(description="its id")
-    name: str
-    fingerprint: str = Field(description="of what was named: rankings record it")
-    n_images: int
-    set_at: datetime
 
 
 def find(session: Session, project_id: str, /) -> ReferenceSetRow | None:
@@ -44,15 +28,12 @@ def name(session: Session, project_id: str, ident: str, /) -> ReferenceView:
     """Makes a sealed dataset the reference set, in place of the one before.
 
     Raises:
-        NotSealed: The dataset is still being checked, or was refused.
+        Conflict: The dataset is still being checked, or was refused.
     """
     lock_project(session, project_id)
-    dataset = repository.get(session, project_id, ident)
-    if dataset.state != "sealed" or dataset.fingerprint is None:
-        why = "was refused" if dataset.state == "refused" else "is still being checked"
-        raise NotSealed(f"'{dataset.name}' {why}; only a sealed dataset can be the reference set.")
+    dataset = sealed(session, project_id, ident)
     row = find(session, project_id)
-    if row is None or row.fingerprint != dataset.fingerprint or row.dataset_id != dataset.id:
+    if row is None or row.dataset_id != dataset.id:
         row = session.merge(
             ReferenceSetRow(
                 project_id=project_id, dataset_id=dataset.id, fingerprint=dataset.fingerprint, set_at=utc_now()

@@ -55,3 +55,17 @@ class VersionCreate(RequestBody):
 class DatasetPage(BaseModel):
     items: list[DatasetView]
     next_cursor: str | None
+
+
+class ReferenceRequest(RequestBody):
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: str = Field(description="id or name of a sealed dataset", examples=["ds_01k0"])
+
+
+class ReferenceView(BaseModel):
+    dataset: str = Field(description="its id")
+    name: str
+    fingerprint: str = Field(description="of what was named: rankings record it")
+    n_images: int
+    set_at: datetime

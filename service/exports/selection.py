@@ -1,6 +1,6 @@
 """Which embeddings are exported: a dataset's rows, in the manifest's order, beside one model's features."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -9,10 +9,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from service.core.errors import InvalidRequest
-from service.datasets import repository as datasets
-from service.datasets.errors import NotSealed
 from service.datasets.manifest import Manifest, read_manifest
 from service.datasets.names import Split
+from service.datasets.service import sealed
 from service.embeddings.errors import EmbeddingsMissing
 from service.embeddings.precision import extractor_ids
 from service.embeddings.protocol import EmbeddingStore, Rows, StoreKey
@@ -53,55 +52,48 @@ def select(
     """What to export.
 
     Raises:
-        NotSealed: The dataset is still being checked, or was refused.
+        Conflict: The dataset is still being checked, or was refused.
         InvalidRequest: The dataset has no such split.
         EmbeddingsMissing: Some of the images have not been embedded by the model.
     """
-    row = datasets.get(session, project_id, dataset)
-    if row.state != "sealed":
-        raise NotSealed(f"'{row.name}' is {row.state}; embeddings belong to sealed datasets.")
+    row = sealed(session, project_id, dataset)
     whole = read_manifest(manifest_root / project_id / f"{row.id}.parquet")
     if split is not None and split not in whole.splits:
         raise InvalidRequest(f"'{row.name}' has no {split} split; it has {', '.join(whole.splits)}.")
     found = models.get(session, project_id, model)
-    rank_it = f"`zooscout rank {quote(row.name)} --models {quote(found.name)}`"
     if found.weights_sha256 is None:
-        raise EmbeddingsMissing(f"'{found.name}' has embedded nothing yet: {rank_it} does.")
+        raise EmbeddingsMissing(f"'{found.name}' has embedded nothing yet; {_embed(row.name, found.name, whole, {})}.")
     (ident,) = extractor_ids(session, project_id, [(ModelCard.from_json(found.card), found.weights_sha256)])
-    key = StoreKey(project_id, ident)
-    manifest = whole if split is None else whole.of_split(split)
-    _refuse_missing(manifest, key, store, dataset=row.name, model=found.name, rank_it=rank_it, whole=whole)
-    return Selection(f"{row.name}-{found.name}", manifest, key, store)
-
-
-def _refuse_missing(
-    manifest: Manifest,
-    key: StoreKey,
-    store: EmbeddingStore,
-    /,
-    *,
-    dataset: str,
-    model: str,
-    rank_it: str,
-    whole: Manifest,
-) -> None:
-    lacking = set(store.missing(key, manifest.table["content_hash"].to_pylist()))
-    if not lacking:
-        return
-    counts = {}
-    for split in manifest.splits:
-        hashes = manifest.of_split(split).table["content_hash"].to_pylist()
-        counts[split] = (sum(value in lacking for value in hashes), len(hashes))
-    total = sum(missing for missing, _ in counts.values())
-    listed = ", ".join(f"{missing} of {n} in {split}" for split, (missing, n) in counts.items() if missing)
-    ranked = split_to_score(whole.splits)
-    advice = [f"{rank_it} embeds the {ranked} split"] if counts.get(ranked, (0, 0))[0] else []
-    complete = [split for split, (missing, _) in counts.items() if not missing]
-    if complete:
-        advice.append(f"what is embedded is exported with split={complete[0]} (--split {complete[0]})")
-    elif not advice:
-        advice.append(
-            f"rankings embed the {ranked} split alone: export that one with split={ranked} (--split {ranked})"
+    chosen = Selection(
+        name=f"{row.name}-{found.name}",
+        manifest=whole if split is None else whole.of_split(split),
+        key=StoreKey(project_id, ident),
+        store=store,
+    )
+    missing = _missing(chosen)
+    if any(missing.values()):
+        listed = ", ".join(f"{n} of {len(whole.of_split(part))} in {part}" for part, n in missing.items() if n)
+        raise EmbeddingsMissing(
+            f"{sum(missing.values())} of {len(chosen.manifest)} images of '{row.name}' have no embedding by "
+            f"'{found.name}' ({listed}); {_embed(row.name, found.name, whole, missing)}."
         )
-    what = f"{total} of {len(manifest)} images of '{dataset}' have no embedding by '{model}' ({listed})"
-    raise EmbeddingsMissing(f"{what}: {'; '.join(advice)}.")
+    return chosen
+
+
+def _missing(chosen: Selection) -> dict[Split, int]:
+    """How many images of each split have no embedding."""
+    lacking = set(chosen.store.missing(chosen.key, chosen.manifest.table["content_hash"].to_pylist()))
+    return {
+        split: sum(value in lacking for value in chosen.manifest.of_split(split).table["content_hash"].to_pylist())
+        for split in chosen.manifest.splits
+    }
+
+
+def _embed(dataset: str, model: str, manifest: Manifest, missing: Mapping[Split, int]) -> str:
+    """What to do about it. A ranking embeds the split that it scores, and an inspection all of them."""
+    ranked = split_to_score(manifest.splits)
+    advice = f"`zooscout datasets inspect {quote(dataset)} --model {quote(model)}` embeds every split"
+    if all(split == ranked for split, n in missing.items() if n):
+        advice = f"`zooscout rank {quote(dataset)} --models {quote(model)}` embeds the {ranked} split"
+    complete = next((split for split, n in missing.items() if not n), None)
+    return f"{advice}, or ask for split={complete} alone (--split {complete})" if complete else advice

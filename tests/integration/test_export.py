@@ -97,6 +97,7 @@ def test_what_is_not_embedded_is_counted_and_the_command_named(ranked: Any, tiny
     assert both["type"] == "/problems/embeddings-missing"
     assert "12 of 30 images" in both["detail"]
     assert "12 of 12 in test" in both["detail"]
+    assert f"zooscout datasets inspect '{dataset['name']}' --model {model['name']}" in both["detail"]
     assert "split=train" in both["detail"]
     test = service.call("GET", url, 409, params={"model": model["name"], "split": "test"})
     assert "12 of 12 images" in test["detail"]
@@ -120,7 +121,7 @@ def test_what_cannot_be_exported_is_refused(ranked: Any) -> None:
     assert "train, test" in no_split["detail"]
     unchecked = service.upload(zipped(class_folders(seed=8)), name="unchecked")
     refused = service.call("GET", f"/v1/datasets/{unchecked['id']}/embeddings", 409, params={"model": model["id"]})
-    assert refused["type"] == "/problems/not-sealed"
+    assert refused["type"] == "/problems/conflict"
 
 
 def test_the_command_writes_what_the_api_sends(ranked: Any, tmp_path: Path) -> None:
@@ -156,3 +157,42 @@ print(sorted({{"torch", "timm", "sklearn", "scipy"}} & set(sys.modules)))
         [sys.executable, "-c", code], env=environment(service.settings), capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout.splitlines()[-1].replace("'", '"')) == []
+
+
+def test_the_client_writes_the_file_or_says_why_not(service: Service, tiny_zoo: TinyZoo, tmp_path: Path) -> None:
+    """Against a server of its own: what is streamed must arrive whole, and a refusal must arrive as its problem."""
+    import socket
+    import threading
+    import time
+
+    import uvicorn
+
+    from service.api.app import create_app
+    from service.client import ApiProblem, Client
+
+    (model,) = service.add_models(tiny_zoo.good[:1])
+    dataset = service.sealed(zipped(TRAIN), name="trees")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(create_app(service.settings), log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            with Client(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+                with pytest.raises(ApiProblem, match="no embedding") as refused:
+                    client.export_embeddings("trees", model["name"], tmp_path / "no.parquet")
+                assert refused.value.status == 409
+                assert not (tmp_path / "no.parquet").exists()
+                with pytest.raises(ApiProblem) as none:
+                    client.reference()
+                assert none.value.type == "/problems/no-reference-set"
+                assert client.set_reference("trees") == client.reference()
+                assert client.reference().dataset == dataset["id"]
+                client.clear_reference()
+                service.ranked(dataset["id"], [model["id"]])
+                client.export_embeddings("trees", model["name"], tmp_path / "trees.npz", fmt="npz", split="train")
+        finally:
+            server.should_exit = True
+            thread.join()
+    assert (tmp_path / "trees.npz").read_bytes() == exported(service, dataset, model=model["id"], format="npz")

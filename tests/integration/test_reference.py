@@ -63,7 +63,7 @@ def test_naming_showing_replacing_and_clearing(each_service: Service) -> None:
     service.call("PUT", "/v1/reference", 422, json={"dataset": first["dataset"], "more": 1})
     service.call("PUT", "/v1/reference", 422, json={"dataset": "a\0b"})
     made = service.upload(reference_archive(3), name="unchecked")
-    assert service.call("PUT", "/v1/reference", 409, json={"dataset": made["id"]})["type"] == "/problems/not-sealed"
+    assert service.call("PUT", "/v1/reference", 409, json={"dataset": made["id"]})["type"] == "/problems/conflict"
 
 
 def test_a_ranking_shows_ped_and_frechet_beside_logme_and_knn(each_service: Service, tiny_zoo: TinyZoo) -> None:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from service.api.deps import AppDep, ProjectDep
 from service.datasets import reference as references
-from service.datasets.reference import ReferenceRequest, ReferenceView
+from service.datasets.schemas import ReferenceRequest, ReferenceView
 
 router = APIRouter(tags=["reference"])
 
