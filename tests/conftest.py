@@ -11,6 +11,7 @@ from service.core.db import Database
 from service.core.migrate import upgrade
 from service.schema import all_tables
 from tests.helpers.databases import KINDS, PostgresServer, opened
+from tests.helpers.s3 import S3Server
 from tests.helpers.service import Service, running, settings_for
 from tests.helpers.zoo import TinyZoo, make_zoo
 
@@ -30,6 +31,24 @@ def postgres() -> Iterator[PostgresServer]:
         server = PostgresServer(Path(folder))
         yield server
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[S3Server]:
+    with tempfile.TemporaryDirectory(prefix="zs-s3-", ignore_cleanup_errors=True) as folder:
+        server = S3Server(Path(folder))
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def s3(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A server, and the environment that leads to it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return _s3_server
 
 
 @pytest.fixture(params=KINDS)

@@ -1,9 +1,10 @@
 """The contract of every embedding store: the one on files with SQLite and with PostgreSQL, and its twin in memory."""
 
 import hashlib
+import itertools
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from hypothesis import strategies as st
 from service.core.db import Database
 from service.embeddings import repository
 from service.embeddings.errors import EmbeddingsMissing, SegmentDamaged
-from service.embeddings.files import LocalFiles
+from service.embeddings.files import LocalFiles, RemoteFiles
 from service.embeddings.memory import MemoryStore
 from service.embeddings.protocol import HASH_BYTES, EmbeddingStore, Kind, StoreKey
 from service.embeddings.segment import SegmentNames, write_segment
-from service.embeddings.store import LocalStore
+from service.embeddings.store import LocalStore, SegmentStore
 from service.keys.tables import DEFAULT_PROJECT
 from tests.helpers.embeddings import DIM, ONE, content, rows_for, same_bits
 from tests.helpers.service import ROOT
@@ -26,22 +27,23 @@ from tests.helpers.service import ROOT
 Opened = Callable[[], EmbeddingStore]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "s3"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
     """Opens the same store anew, as another process would; the one in memory is its own only process."""
-    if request.param == "memory":
-        store = MemoryStore()
-        yield lambda: store
-        return
-    database: Database = request.getfixturevalue("local_database")
-    yield lambda: LocalStore(tmp_path / "segments", database)
-
-
-@pytest.fixture
-def local_database(request: pytest.FixtureRequest) -> Database:
-    kind = request.node.callspec.params["reopen"]
-    request.getfixturevalue("postgres") if kind == "postgresql" else None
-    return request.getfixturevalue(f"{kind}_database")
+    match request.param:
+        case "memory":
+            store = MemoryStore()
+            return lambda: store
+        case "sqlite" | "postgresql":
+            database: Database = request.getfixturevalue(f"{request.param}_database")
+            return lambda: LocalStore(tmp_path / "segments", database)
+        case _:
+            url = request.getfixturevalue("s3").prefix()
+            shared: Database = request.getfixturevalue("sqlite_database")
+            machines = itertools.count()  # every one has a cache of its own, with room for a segment or two
+            return lambda: SegmentStore(
+                RemoteFiles(url, cache=tmp_path / f"machine {next(machines)}", cache_bytes=600), shared
+            )
 
 
 def test_missing_names_each_absent_hash_once_in_the_order_given(reopen: Opened) -> None:
