@@ -11,7 +11,7 @@ COPY migrations migrations
 VOLUME /data
 
 FROM base AS api
-RUN pip install .
+RUN pip install '.[s3]'
 USER zooscout
 EXPOSE 8750
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
@@ -19,6 +19,6 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
 CMD ["zooscout", "serve", "--no-worker", "--host", "0.0.0.0", "--port", "8750"]
 
 FROM base AS worker
-RUN pip install '.[worker]'
+RUN pip install '.[worker,s3]'
 USER zooscout
 CMD ["zooscout", "worker"]
