@@ -9,7 +9,8 @@ from typing import Any, Literal, Self, TypeVar
 import httpx
 
 from service.datasets.names import Split
-from service.datasets.schemas import DatasetPage, DatasetView, ReferenceView
+from service.datasets.schemas import DatasetPage, DatasetView, ReferenceView, VersionCreate
+from service.inspections.schemas import InspectionView, NeighboursView
 from service.models.schemas import ImportAccepted, ModelCreate, ModelFilter, ModelPage, ModelView
 from service.rankings.schemas import RankingCreate, RankingPage, RankingView
 
@@ -118,6 +119,34 @@ class Client:
         return DatasetView.model_validate(
             self._call("POST", "/v1/datasets", content=chunks(), headers=headers, params=params)
         )
+
+    def make_version(self, parent: str, changes: VersionCreate | str | Path, *, name: str | None = None) -> DatasetView:
+        """A dataset made from a sealed one: `changes`, or an archive whose images are added."""
+        path = f"/v1/datasets/{parent}/versions"
+        if isinstance(changes, VersionCreate):
+            body = changes.model_copy(update={"name": name or changes.name})
+            return DatasetView.model_validate(self._call("POST", path, json=body.model_dump(exclude_none=True)))
+        with Path(changes).open("rb") as file:
+            content = iter(lambda: file.read(CHUNK_BYTES), b"")
+            headers = {"Content-Type": "application/octet-stream"}
+            params = {"name": name} if name else {}
+            return DatasetView.model_validate(self._call("POST", path, content=content, headers=headers, params=params))
+
+    def inspect(self, dataset: str, model: str, *, timeout_seconds: float | None = None) -> InspectionView:
+        """Near-copies, leaks between splits and likely label errors by one model's embeddings; waits for the result."""
+        asked = InspectionView.model_validate(
+            self._call("POST", f"/v1/datasets/{dataset}/inspections", json={"model": model})
+        )
+        return self._wait(
+            lambda: InspectionView.model_validate(self._call("GET", f"/v1/inspections/{asked.id}")),
+            lambda found: found.state in {"done", "failed"},
+            timeout_seconds,
+        )
+
+    def neighbours(self, dataset: str, image: str, *, model: str, k: int = 10) -> NeighboursView:
+        """The images nearest to one, named by path or content hash, among those that the model has embedded."""
+        params = {"image": image, "model": model, "k": k}
+        return NeighboursView.model_validate(self._call("GET", f"/v1/datasets/{dataset}/neighbours", params=params))
 
     def wait_for_dataset(self, dataset: str, *, timeout_seconds: float | None = None) -> DatasetView:
         """Waits until the dataset is sealed.

@@ -8,7 +8,7 @@ from fastapi.staticfiles import StaticFiles
 
 from service.api.deps import App, storable_address
 from service.api.problems import PROBLEM_RESPONSES, install_problem_handlers
-from service.api.v1 import datasets, embeddings, estimators, health, models, rankings, reference, scores
+from service.api.v1 import datasets, embeddings, estimators, health, inspections, models, rankings, reference, scores
 from service.core.db import Database
 from service.core.logging import configure_logging
 from service.core.migrate import ensure_schema
@@ -42,7 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.zooscout = App(settings=settings, database=database)
     install_problem_handlers(app)
     storable = [Depends(storable_address)]
-    for module in (models, datasets, rankings, estimators, scores, reference, embeddings):
+    for module in (models, datasets, rankings, estimators, scores, reference, embeddings, inspections):
         app.include_router(module.router, prefix="/v1", dependencies=storable)
     app.include_router(health.router)
     app.include_router(web.router, include_in_schema=False, dependencies=storable)

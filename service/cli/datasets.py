@@ -38,6 +38,62 @@ def add(
         out.print(f"  {note}")
 
 
+@app.command("version")
+def version(
+    parent: Annotated[str, typer.Argument(help="id or name of a sealed dataset")],
+    add_path: Annotated[
+        Path | None, typer.Option("--add", help="a folder, an archive or a Parquet file with more labelled images")
+    ] = None,
+    remove_names: Annotated[
+        list[str] | None,
+        typer.Option("--remove", help="path or content hash of an image, or a .txt file with one a line; repeatable"),
+    ] = None,
+    relabel: Annotated[
+        Path | None, typer.Option(help="a CSV with the header path,label: images by path or content hash, new classes")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="the parent's name with a number if not given")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Make a dataset from a sealed one: add, remove or relabel images.
+
+    Nothing of the parent is read or decoded again, and a ranking of the version embeds only what is new.
+
+    Example: zooscout datasets version flowers --add more/ --remove blurred.txt --relabel corrected.csv
+    """
+    from service.cli.versions import make_version
+
+    make_version(parent, add_path, remove_names or [], relabel, name, as_json=as_json)
+
+
+@app.command("inspect")
+def inspect(
+    dataset: Annotated[str, typer.Argument(help="id or name of a sealed dataset")],
+    model: Annotated[str, typer.Option("--model", "-m", help="id or name")],
+    as_json: Annotated[bool, typer.Option("--json", help="the shape of GET /v1/inspections/{id}")] = False,
+) -> None:
+    """Look for near-copies, for leaks between splits and for likely label errors, by one model's embeddings.
+
+    Every split is embedded by the model where it is not yet. Each image is compared with all others.
+    """
+    from service.cli.inspections import inspect_dataset
+
+    inspect_dataset(dataset, model, as_json=as_json)
+
+
+@app.command("neighbours")
+def neighbours(
+    dataset: Annotated[str, typer.Argument(help="id or name of a sealed dataset")],
+    image: Annotated[str, typer.Argument(help="path or content hash of one of its images")],
+    model: Annotated[str, typer.Option("--model", "-m", help="id or name")],
+    k: Annotated[int, typer.Option("-k", min=1, max=200, help="how many")] = 10,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """The images of a dataset that are nearest to one of them, under a model that has embedded them."""
+    from service.cli.inspections import show_neighbours
+
+    show_neighbours(dataset, image, model, k, as_json=as_json)
+
+
 @app.command("ls")
 def list_datasets(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,

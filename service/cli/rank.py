@@ -12,6 +12,7 @@ from service.core.errors import NotFound
 from service.datasets import repository as dataset_rows
 from service.datasets import service as datasets
 from service.datasets.digest import source_digest
+from service.datasets.schemas import DatasetView
 from service.models import repository as models
 from service.models.schemas import ModelFilter
 from service.rankings import service as rankings
@@ -88,8 +89,8 @@ def _dataset(context: WorkerContext, data: str, name: str | None) -> str:
 
 def take_in(context: WorkerContext, path: Path, name: str | None, /) -> str:
     """Checks and seals a dataset by path, or finds the one it has already become. Returns its id."""
-    with _bars() as bars:
-        bar = bars.add_task("reading", total=None)
+    with bars() as shown:
+        shown.add_task("reading", total=None)
         digest = source_digest(path)
         with context.database.write() as session:
             accepted = datasets.accept(
@@ -100,7 +101,16 @@ def take_in(context: WorkerContext, path: Path, name: str | None, /) -> str:
                 source_digest=digest,
                 delete_source=False,
             )
-        ident = accepted.row.id
+    view = checked(context, accepted.row.id)
+    if accepted.already_known:
+        err.print(f"Dataset {view.name} is known already ({view.id}).")
+    return view.id
+
+
+def checked(context: WorkerContext, ident: str, /) -> DatasetView:
+    """Works until the dataset is sealed; a refusal ends the command with its reason."""
+    with bars() as shown:
+        bar = shown.add_task("checking images", total=None)
 
         def state() -> str:
             with context.database.read() as session:
@@ -109,9 +119,8 @@ def take_in(context: WorkerContext, path: Path, name: str | None, /) -> str:
         def watch() -> None:
             with context.database.read() as session:
                 progress = datasets.show(session, PROJECT, ident).progress
-            bars.update(
+            shown.update(
                 bar,
-                description="checking images",
                 completed=progress.get("images_checked", 0),
                 total=progress.get("images_total"),
             )
@@ -123,9 +132,7 @@ def take_in(context: WorkerContext, path: Path, name: str | None, /) -> str:
     if view.state == "refused":
         problem = view.problem or {}
         fail(f"{problem.get('title')}. {problem.get('detail')}")
-    if accepted.already_known:
-        err.print(f"Dataset {view.name} is known already ({view.id}).")
-    return ident
+    return view
 
 
 def _follow(context: WorkerContext, ranking_id: str) -> RankingView:
@@ -137,27 +144,27 @@ def _follow(context: WorkerContext, ranking_id: str) -> RankingView:
         with context.database.read() as session:
             return rankings.state_of(session, PROJECT, ranking_id) in ENDED
 
-    with _bars() as bars:
-        images = bars.add_task("planning", total=None)
-        done = bars.add_task("models", total=None)
+    with bars() as shown:
+        images = shown.add_task("planning", total=None)
+        done = shown.add_task("models", total=None)
 
         def watch() -> None:
             progress = show().progress
             speed = f", {progress.images_per_second:.0f} images/s" if progress.images_per_second else ""
             left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left else ""
-            bars.update(
+            shown.update(
                 images,
                 description=f"{progress.stage}{speed}{left}",
                 completed=progress.images_embedded,
                 total=progress.images_to_embed or None,
             )
-            bars.update(done, completed=progress.models_done, total=progress.models_total)
+            shown.update(done, completed=progress.models_done, total=progress.models_total)
 
         work_until(context, [ranking_id], ended, watch)
     return show()
 
 
-def _bars() -> Progress:
+def bars() -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -11,6 +11,16 @@ MAX_CHANGES = 1_000_000
 ImageName = Annotated[str, Field(min_length=1, max_length=1100)]
 
 
+class InspectionBrief(BaseModel):
+    """The newest inspection by one model."""
+
+    id: str
+    model: str
+    state: Literal["queued", "running", "done", "failed"]
+    found: dict[str, int] | None = Field(description="how many near_copies (groups), leaks and label_errors")
+    created_at: datetime
+
+
 class DatasetView(BaseModel):
     id: str
     name: str
@@ -24,6 +34,7 @@ class DatasetView(BaseModel):
     )
     changes: dict[str, Any] | None = Field(default=None, description="of a version: what differs from its parent")
     report: dict[str, Any] | None
+    inspections: list[InspectionBrief] = Field(default_factory=list, description="of one dataset, not in lists")
     problem: dict[str, Any] | None
     progress: dict[str, Any]
     created_at: datetime

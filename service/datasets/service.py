@@ -123,6 +123,11 @@ def show(session: Session, project_id: str, ident: str, /) -> DatasetView:
     return _view(session, repository.get(session, project_id, ident))
 
 
+def versions_of(session: Session, dataset_id: str, /, *, limit: int) -> list[DatasetView]:
+    """Made from it directly, newest first."""
+    return [_view(session, row) for row in repository.versions_of(session, dataset_id, limit=limit)]
+
+
 def list_datasets(session: Session, project_id: str, /, *, limit: int = 50, cursor: str | None = None) -> DatasetPage:
     page = repository.list_page(session, project_id, limit=min(limit, MAX_LIMIT), cursor=cursor)
     return DatasetPage(items=[_view(session, row) for row in page.items], next_cursor=page.next_cursor)

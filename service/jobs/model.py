@@ -12,6 +12,7 @@ class TaskKind(StrEnum):
     IMPORT = "import"  # cards from an installed registry
     PLAN = "plan"  # what a ranking still has to embed
     EMBED = "embed"  # embed and score one group of models
+    INSPECT = "inspect"  # what one model's embeddings say of a dataset
     SCORE = "score"  # score features that a user brought
     COLLECT = "collect"  # remove files that no row needs
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from service.datasets.schemas import DatasetView
+from service.inspections.schemas import InspectionView
 from service.rankings.schemas import EntryView, RankingBrief, RankingView
 
 
@@ -25,6 +26,9 @@ class RankingPage:
 @dataclass(frozen=True, slots=True)
 class DatasetPage:
     dataset: DatasetView
+    versions: list[DatasetView]  # made from it
+    inspections: list[InspectionView]  # the newest of each model
+    shown: int  # rows of each of their lists
     rankings: list[RankingBrief]
 
 

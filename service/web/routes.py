@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from estimators.catalog import SPECS
 from service.api.deps import AppDep, ProjectDep
 from service.datasets import service as datasets
+from service.inspections import service as inspections
 from service.jobs import repository as jobs
 from service.models import repository as model_rows
 from service.models.schemas import ModelFilter
@@ -73,6 +74,9 @@ def show_dataset(request: Request, app: AppDep, project: ProjectDep, dataset: st
         view = datasets.show(session, project, dataset)
         page = DatasetPage(
             dataset=view,
+            versions=datasets.versions_of(session, view.id, limit=SHOWN),
+            inspections=inspections.latest(session, project, view.id),
+            shown=SHOWN,
             rankings=rankings.list_rankings(session, project, limit=SHOWN, dataset_id=view.id).items,
         )
     return templates.TemplateResponse(request, "dataset.html", {"page": page})

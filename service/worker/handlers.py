@@ -13,6 +13,7 @@ from service.core.errors import Conflict
 from service.datasets import repository as datasets
 from service.datasets.manifest import Manifest, read_manifest
 from service.datasets.names import Split
+from service.inspections import repository as inspections
 from service.jobs import repository as jobs
 from service.jobs.model import Task, TaskKind, TaskState
 from service.models import repository as models
@@ -44,6 +45,10 @@ def handle(context: WorkerContext, task: Task, watch: Watch, /) -> None:
             resolve_model(context, task)
         case TaskKind.IMPORT:
             import_models(context, task)
+        case TaskKind.INSPECT:
+            from service.worker.inspecting import inspect_dataset
+
+            inspect_dataset(context, task, watch)
         case TaskKind.SCORE:
             score_features(context, task)
         case TaskKind.COLLECT:
@@ -79,6 +84,10 @@ def give_up(context: WorkerContext, task: Task, reason: str, /) -> None:
                 model = models.find(session, task.project_id, task.subject_id)
                 if model is not None:
                     model.state, model.error = "failed", reason
+            case TaskKind.INSPECT:
+                inspection = inspections.find(session, task.project_id, task.payload["inspection"])
+                if inspection is not None:
+                    inspection.state, inspection.error, inspection.finished_at = "failed", problem, utc_now()
             case TaskKind.SCORE:
                 scoring = scores.get_scoring(session, task.project_id, task.subject_id)
                 scoring.state, scoring.error, scoring.finished_at = "failed", problem, utc_now()
@@ -91,7 +100,7 @@ def give_up(context: WorkerContext, task: Task, reason: str, /) -> None:
 
 def sweep_if_removed(context: WorkerContext, task: Task, /) -> None:
     """What a task stored after its dataset or ranking was removed, no collection has seen: it goes by one more."""
-    if task.kind not in {TaskKind.INGEST, TaskKind.EMBED}:
+    if task.kind not in {TaskKind.INGEST, TaskKind.EMBED, TaskKind.INSPECT}:
         return
     with context.database.write() as session:
         if jobs.exists(session, task.id):
@@ -130,15 +139,9 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
     if task.attempts > 1 and len(model_ids) > 1:
         _one_task_a_model(context, task, model_ids)
         return
-    import torch
+    from service.compute.group import compute_group
+    from service.worker.workplace import workplace
 
-    from service.compute.device import batch_size, decode_threads, keep_freed_memory, visible_devices
-    from service.compute.group import Workplace, compute_group
-
-    settings = context.settings
-    device = torch.device(visible_devices(settings.worker.device)[0])
-    if device.type == "cpu":
-        keep_freed_memory()
     with context.database.write() as session:
         jobs.hold(session, task)
         ranking = rankings.get(session, task.project_id, task.subject_id)
@@ -171,17 +174,7 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         labels,
         _reference_set(context, ranking),
         lacking=lacking,
-        at=Workplace(
-            project_id=task.project_id,
-            store=context.store,
-            read_blob=lambda value: context.blobs.path(task.project_id, value.hex()).read_bytes(),
-            weights_cache=settings.weights_cache,
-            device=device,
-            batch_size=batch_size(settings.worker.batch_size, device),
-            threads=decode_threads(settings.worker.decode_threads),
-            segment_rows=settings.store.segment_rows,
-            warm=context.warm,
-        ),
+        at=workplace(context, task.project_id),
         report=watch.report,
         cancelled=watch.cancelled,
         done=done,

@@ -16,6 +16,7 @@ from service.datasets.inspection import inspect_archive
 from service.datasets.limits import Limits
 from service.datasets.schemas import DatasetPage, DatasetView, VersionCreate
 from service.datasets.uploads import Upload, receive
+from service.inspections import service as inspections
 from service.rankings import service as rankings
 
 router = APIRouter(tags=["datasets"])
@@ -180,7 +181,8 @@ def list_datasets(
 @router.get("/datasets/{dataset}", summary="State, report and fingerprint of a dataset, by id or name")
 def show_dataset(app: AppDep, project: ProjectDep, dataset: str) -> DatasetView:
     with app.database.read() as session:
-        return with_status(datasets.show(session, project, dataset))
+        view = with_status(datasets.show(session, project, dataset))
+        return view.model_copy(update={"inspections": inspections.of_dataset(session, project, view.id)})
 
 
 @router.delete("/datasets/{dataset}", status_code=204, summary="Remove a dataset with its rankings and scores")
