@@ -2,9 +2,10 @@
 
 import json
 import sys
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from pydantic import BaseModel
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -15,6 +16,8 @@ from service.rankings.schemas import EntryView, RankingView, ScoreView
 PIPE_WIDTH = 200  # a pipe has no width of its own, and a model's name should not be broken for want of one
 
 SHOWN_NAMES = 3
+Room = Literal["ample", "less", "little"]
+ROOMS: tuple[Room, ...] = ("ample", "less", "little")
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
@@ -50,27 +53,34 @@ def place(entry: EntryView, /) -> str:
     return f"{entry.rank}{' =' if entry.tied_with else ''}"
 
 
-def ranking_table(view: RankingView, /, *, errors: bool = True) -> Table:
-    """Without `errors`, those of the estimator that orders alone."""
+def ranking_table(view: RankingView, /, *, room: Room = "ample") -> Table:
+    """With less room, errors stand in the column that orders alone; with little, what does not order is left out."""
     title = f"{view.dataset.name}: {view.dataset.n_images} images, {view.dataset.n_classes} classes"
     caption = "\n".join(
         [f"Scored on the {view.split} split, ordered by {view.ordered_by}.", *map(_escape, notes(view))]
     )
-    table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
+    little = room == "little"
+    table = Table(title=title, caption=caption, caption_justify="left", title_justify="left", collapse_padding=little)
+    if little:
+        table.box, table.pad_edge = SIMPLE, False
     table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("model", no_wrap=True, overflow="fold")
+    table.add_column("model", no_wrap=not little, overflow="fold")
     for name in view.estimators:
-        table.add_column(heading(name), justify="right", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("images/s", justify="right", no_wrap=True)
+        text = heading(name)
+        table.add_column(text.replace("_", "_\n") if little else text, justify="right", no_wrap=True)
+    facts = () if little else ("parameters", "images/s")
+    for fact in facts:
+        table.add_column(fact, justify="right", no_wrap=True)
     for entry in view.entries:
         speed = "" if entry.images_per_second is None else f"{entry.images_per_second:.3g}"
         table.add_row(
             place(entry),
             entry.model,
-            *(_cell(entry.scores.get(name), error=errors or name == view.ordered_by) for name in view.estimators),
-            count(entry.params),
-            speed,
+            *(
+                _cell(entry.scores.get(name), error=room == "ample" or name == view.ordered_by)
+                for name in view.estimators
+            ),
+            *(count(entry.params), speed)[: len(facts)],
         )
     return table
 
@@ -80,11 +90,13 @@ def _cell(score: ScoreView | None, /, *, error: bool) -> str:
     return f"{value} [dim]± {stderr}[/]" if error and stderr else value
 
 
+def _fits(table: Table) -> bool:
+    return Measurement.get(out, out.options.update(max_width=PIPE_WIDTH * 10), table).maximum <= out.width
+
+
 def print_ranking(view: RankingView, /) -> None:
-    table = ranking_table(view)
-    if Measurement.get(out, out.options.update(max_width=PIPE_WIDTH * 10), table).maximum > out.width:
-        table = ranking_table(view, errors=False)
-    out.print(table)
+    tables = (ranking_table(view, room=room) for room in ROOMS)
+    out.print(next((table for table in tables if _fits(table)), ranking_table(view, room="little")))
     for entry in view.entries:
         if entry.error:
             out.print(f"[red]failed[/] {entry.model}: {_escape(entry.error)}")
