@@ -14,6 +14,8 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import assert_never
 
 import numpy as np
@@ -38,18 +40,31 @@ _DAMAGES = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError),
     *(AttributeError, RuntimeError, struct.error, zlib.error, Warning),
 )
+_BYTES_A_PIXEL = 4  # as PIL keeps RGB
 _ALPHA = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
-def decode(data: bytes, /, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Upright RGB image of the bytes. Raises BadImage, never PIL's own errors."""
-    try:
+def decode(
+    data: bytes, /, *, max_pixels: int = MAX_PIXELS, reserve: Callable[[int], None] | None = None
+) -> Image.Image:
+    """Upright RGB image of the bytes. Raises BadImage, never PIL's own errors.
+
+    `reserve` is told how many bytes the pixels will take before any is decoded, and may wait until there is room.
+    """
+    with _as_bad_image():
         image = Image.open(io.BytesIO(data))
         if image.width * image.height > max_pixels:
             raise BadImage(f"{image.width}x{image.height} is over the cap of {max_pixels} pixels")
+    if reserve is not None:
+        reserve(image.width * image.height * _BYTES_A_PIXEL)
+    with _as_bad_image():
         return to_rgb(image)
-    except BadImage:
-        raise
+
+
+@contextmanager
+def _as_bad_image() -> Iterator[None]:
+    try:
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage("over the decoder's cap of pixels") from error
     except _DAMAGES as error:
@@ -90,8 +105,8 @@ def prepare(image: Image.Image, config: PreprocessConfig, /) -> torch.Tensor:
     if (image.height, image.width) != size:
         image = image.resize((size[1], size[0]), _FILTERS[config.interpolation])
     image = _crop_or_pad(image, height, width, config.fill if config.crop_mode == "border" else (0, 0, 0))
-    pixels = np.array(image, dtype=np.uint8)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    # Height, width, channel in memory, as it comes and as convolutions like it.
+    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
 
 
 def _from_integers(image: Image.Image, /) -> Image.Image:

@@ -18,7 +18,7 @@ from zoo.errors import (
     WeightsMismatch,
     WeightsNotFound,
 )
-from zoo.extract import load
+from zoo.extract import interruptible, load
 from zoo.libraries import timm
 from zoo.snippet import snippet
 
@@ -109,6 +109,36 @@ def test_the_batch_an_image_is_in_does_not_change_its_features(saved: Path, tmp_
     whole, _ = extractor.forward(pixels(5))
     alone = torch.cat([extractor.forward(pixels(5)[i : i + 1])[0] for i in range(5)])
     assert torch.allclose(whole, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_a_lower_precision_is_what_autocast_gives_under_an_id_of_its_own(saved: Path, tmp_path: Path) -> None:
+    exact = run(card(saved), tmp_path)
+    lower = exact.cast("bfloat16")
+    assert lower.extractor_id == run(card(saved), tmp_path, precision="bfloat16").extractor_id != exact.extractor_id
+    features, probs = lower.forward(pixels())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted, wanted_probs = exact.forward(pixels())
+    assert torch.equal(features, wanted)
+    assert torch.equal(probs, wanted_probs)
+    assert not torch.equal(features, exact.forward(pixels())[0])
+    assert features.dtype == torch.float32
+
+
+def test_a_forward_pass_ends_between_two_layers_when_told_to(saved: Path, tmp_path: Path) -> None:
+    extractor = run(card(saved), tmp_path)
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise InterruptedError
+
+    with interruptible([extractor], look), pytest.raises(InterruptedError):
+        extractor.forward(pixels())
+    assert looks == 3
+    extractor.forward(pixels())
+    assert looks == 3
 
 
 def test_a_head_that_is_left_out_leaves_the_features(saved: Path, tmp_path: Path) -> None:
