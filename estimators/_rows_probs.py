@@ -37,24 +37,14 @@ def joint_mass(probs: Tensor, ids: Tensor, n_classes: int, /) -> Tensor:
     return torch.zeros(n_classes, probs.shape[1], dtype=probs.dtype, device=probs.device).index_add_(0, ids, probs)
 
 
-def log_expected(probs: Tensor, ids: Tensor, mass: Tensor, /) -> tuple[Tensor, Tensor]:
+def log_expected(probs: Tensor, ids: Tensor, mass: Tensor, /) -> Tensor:
     """Return log sum_z P(y|z) theta_z of each row `[N]`, where P(y, z) is `mass` up to a factor.
 
     Source classes without mass have no conditional; no row gives them any probability either, so they drop out.
-
-    Returns:
-        The logarithms, and the derivative of their mean by each target class's share of the rows `[C]`, up to a
-        constant: `mean of the class + 1 - sum_z R_z P(c|z) / n_c` with R_z the posterior mass of z given the labels.
     """
     total = mass.sum(0)
     conditional = torch.where(total > 0, mass / total.clamp_min(torch.finfo(total.dtype).tiny), 0.0)
     logs = torch.empty(probs.shape[0], dtype=probs.dtype, device=probs.device)
-    posterior = torch.zeros_like(total)
     for some in slices(probs.shape[0], max(1, 2**23 // probs.shape[1])):
-        terms = probs[some] * conditional[ids[some]]
-        expected = terms.sum(1)
-        logs[some] = expected.log()
-        posterior += (terms / expected[:, None]).sum(0)
-    counts = torch.bincount(ids, minlength=mass.shape[0]).clamp_min(1)
-    by_class = torch.zeros(mass.shape[0], dtype=probs.dtype, device=probs.device).index_add_(0, ids, logs) / counts
-    return logs, by_class - (conditional @ posterior) / counts
+        logs[some] = (probs[some] * conditional[ids[some]]).sum(1).log()
+    return logs

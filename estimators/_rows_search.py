@@ -1,10 +1,8 @@
-"""Exact nearest neighbours: FAISS proposes them once, and votes are taken from them as often as blocks are deleted."""
+"""Exact nearest neighbours: proposed once in float32, and voted from as often as blocks are deleted."""
 
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-import faiss
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +11,9 @@ from estimators._rows import Targets, slices
 Metric = Literal["cosine", "l2"]
 
 _TIE = 1e-12  # similarities closer than this are equal: float64 rounding stays below 1e-13 on a scale of one
-_FLOAT32_ERROR = 1e-5  # bound on FAISS's float32 similarities, which lie on a scale of one
+_FLOAT32_ERROR = 1e-5  # bound on the float32 similarities, which lie on a scale of one
 _CHUNK_BYTES = 64 * 2**20
+_CACHED_BYTES = 2**21  # gathered rows are read again at once, and should still be in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +42,9 @@ class NeighbourSearch:
         database = _searchable(rows, centre, scale)
         asked = database if own_rows else _searchable(queries, centre, scale)
         depth = min(n, k + spare + int(own_rows))
-        index = faiss.IndexFlatIP(rows.shape[1]) if metric == "cosine" else faiss.IndexFlatL2(rows.shape[1])
-        index.add(database)
-        ids = torch.from_numpy(index.search(asked, depth)[1])
+        ids = _nearest(database, asked, depth, metric)
         similarity = _gathered_similarity(rows, queries, ids, metric, scale)
-        # A row left out by FAISS is at most as similar as the last one it kept, up to the error of float32.
+        # A row that was not proposed is at most as similar as the last one that was, up to the error of float32.
         floor = (
             similarity.amin(1) + 2 * _FLOAT32_ERROR
             if depth < n
@@ -137,16 +134,28 @@ def _centre_and_scale(rows: Tensor) -> tuple[Tensor, float]:
     return centre, (spread / rows.shape[0]) ** 0.5
 
 
-def _searchable(rows: Tensor, centre: Tensor | None, scale: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _nearest(database: Tensor, asked: Tensor, depth: int, metric: Metric) -> Tensor:
+    """Positions `[Q, depth]` of the nearest rows, by float32 products: the widest vectors the processor has."""
+    half_norms = 0.5 * database.square().sum(1) if metric == "l2" else None
+    found = []
+    for part in slices(asked.shape[0], max(1, _CHUNK_BYTES // (4 * database.shape[0]))):
+        similarity = asked[part] @ database.T
+        if half_norms is not None:
+            similarity -= half_norms
+        found.append(similarity.topk(depth, dim=1).indices)
+    return torch.cat(found)
+
+
+def _searchable(rows: Tensor, centre: Tensor | None, scale: float) -> Tensor:
     out = torch.empty(rows.shape, dtype=torch.float32)
     for part in slices(rows.shape[0], 4096):
         out[part] = (_unit(rows[part].double()) if centre is None else (rows[part] - centre) / scale).float()
-    return out.numpy()
+    return out
 
 
 def _gathered_similarity(rows: Tensor, queries: Tensor, ids: Tensor, metric: Metric, scale: float) -> Tensor:
     depth, width = ids.shape[1], rows.shape[1]
-    step = max(1, _CHUNK_BYTES // (8 * depth * width))
+    step = max(1, _CACHED_BYTES // (8 * depth * width))
     norms, query_norms = (_norms(rows), _norms(queries)) if metric == "cosine" else (None, None)
     parts = []
     for start in range(0, queries.shape[0], step):

@@ -14,29 +14,39 @@ from estimators.errors import InvalidInput
 from estimators.moments import ClassMoments, MomentAccumulator
 
 N_BLOCKS = 10
+_SEED = 20261121
+_LARGEST_SHARE = 1 / 3  # of a class in one block
 
 
 def block_ids(labels: Tensor, /, *, n_blocks: int = N_BLOCKS) -> Tensor:
-    """The block of each image: class by class, round robin in row order.
+    """The block of each image: dealt at random, with a fixed seed, whatever the class.
 
-    Each class is spread as evenly as its size allows, and the next class goes on where the last one stopped, so that
-    blocks differ by at most one image in size. The same rows in the same order always get the same blocks, whatever the
-    model: that is what makes the comparison of two models paired.
+    A set of images is a draw of classes as well as of images: blocks that held every class in equal parts would not see
+    how a value moves with the class shares. Only a class that would have more than a third of its images in one block
+    is dealt evenly, so that no block takes a small class away. The same rows in the same order always get the same
+    blocks, whatever the model: that is what makes the comparison of two models paired.
 
     Args:
-        labels: Class ids `[N]` (integers), or regression targets `[N]` or `[N, K]`, which are dealt in row order.
+        labels: Class ids `[N]` (integers), or regression targets `[N]` or `[N, K]`.
         n_blocks: How many blocks, at least 2.
 
     Returns:
-        Block numbers `[N]`, int64, in 0..n_blocks-1.
+        Block numbers `[N]`, int64, in 0..n_blocks-1; blocks differ by at most one image, small classes aside.
     """
     if n_blocks < 2:
         raise InvalidInput(f"n_blocks must be at least 2, got {n_blocks}")
-    ids = torch.arange(labels.shape[0], device=labels.device) % n_blocks
-    if labels.ndim != 1 or labels.dtype.is_floating_point:
-        return ids
-    order = torch.argsort(labels, stable=True)
-    return torch.empty_like(ids).scatter_(0, order, ids)
+    n = labels.shape[0]
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(_SEED))
+    ids = torch.empty(n, dtype=torch.int64)
+    ids[shuffled] = torch.arange(n) % n_blocks
+    if labels.ndim == 1 and not labels.dtype.is_floating_point:
+        classes = torch.unique(labels.cpu(), return_inverse=True)[1]
+        held = torch.bincount(classes * n_blocks + ids, minlength=(int(classes.max()) + 1) * n_blocks)
+        held = held.reshape(-1, n_blocks)
+        for c in (held.amax(1) > _LARGEST_SHARE * held.sum(1)).nonzero()[:, 0].tolist():
+            own = (classes == c).nonzero()[:, 0]
+            ids[own] = (ids[own[0]] + torch.arange(own.shape[0])) % n_blocks
+    return ids.to(labels.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

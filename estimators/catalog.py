@@ -53,7 +53,7 @@ class EstimatorSpec:
 SPECS: dict[str, EstimatorSpec] = {
     "logme": EstimatorSpec(
         name="logme",
-        version=1,
+        version=2,
         title="LogME",
         entrypoint="estimators.logme:logme",
         needs=frozenset({Need.MOMENTS}),
@@ -65,7 +65,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "h_score": EstimatorSpec(
         name="h_score",
-        version=1,
+        version=2,
         title="H-score",
         entrypoint="estimators.h_score:h_score",
         needs=frozenset({Need.MOMENTS}),
@@ -76,7 +76,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "lda": EstimatorSpec(
         name="lda",
-        version=1,
+        version=2,
         title="LDA, held out",
         entrypoint="estimators.lda:lda",
         needs=frozenset({Need.MOMENTS, Need.FEATURES}),
@@ -86,7 +86,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "sfda": EstimatorSpec(
         name="sfda",
-        version=1,
+        version=2,
         title="SFDA, held out",
         entrypoint="estimators.sfda:sfda",
         needs=frozenset({Need.MOMENTS, Need.FEATURES}),
@@ -98,7 +98,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "transrate": EstimatorSpec(
         name="transrate",
-        version=1,
+        version=2,
         title="TransRate",
         entrypoint="estimators.transrate:transrate",
         needs=frozenset({Need.MOMENTS, Need.FEATURES}),
@@ -109,7 +109,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "ped_lda": EstimatorSpec(
         name="ped_lda",
-        version=1,
+        version=2,
         title="PED + LDA",
         entrypoint="estimators.ped_lda:ped_lda",
         needs=frozenset({Need.MOMENTS, Need.FEATURES, Need.BACKGROUND}),
@@ -121,7 +121,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "gbc": EstimatorSpec(
         name="gbc",
-        version=1,
+        version=2,
         title="GBC",
         entrypoint="estimators.gbc:gbc",
         needs=frozenset({Need.MOMENTS}),
@@ -132,7 +132,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "ped_logme": EstimatorSpec(
         name="ped_logme",
-        version=1,
+        version=2,
         title="PED + LogME",
         entrypoint="estimators.ped_logme:ped_logme",
         needs=frozenset({Need.MOMENTS, Need.BACKGROUND}),
@@ -144,7 +144,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "ped_gbc": EstimatorSpec(
         name="ped_gbc",
-        version=1,
+        version=2,
         title="PED + GBC",
         entrypoint="estimators.ped_gbc:ped_gbc",
         needs=frozenset({Need.MOMENTS, Need.BACKGROUND}),
@@ -156,7 +156,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "frechet": EstimatorSpec(
         name="frechet",
-        version=1,
+        version=2,
         title="Fréchet divergence",
         entrypoint="estimators.frechet:frechet",
         needs=frozenset({Need.MOMENTS, Need.BACKGROUND}),
@@ -170,7 +170,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "knn": EstimatorSpec(
         name="knn",
-        version=1,
+        version=2,
         title="kNN probe",
         entrypoint="estimators.knn:knn",
         needs=frozenset({Need.FEATURES}),
@@ -182,7 +182,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "linear_probe": EstimatorSpec(
         name="linear_probe",
-        version=1,
+        version=2,
         title="Linear probe",
         entrypoint="estimators.linear_probe:linear_probe",
         needs=frozenset({Need.FEATURES}),
@@ -206,7 +206,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "parc": EstimatorSpec(
         name="parc",
-        version=1,
+        version=2,
         title="PARC",
         entrypoint="estimators.parc:parc",
         needs=frozenset({Need.FEATURES}),
@@ -228,7 +228,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "mmd": EstimatorSpec(
         name="mmd",
-        version=1,
+        version=2,
         title="Maximum mean discrepancy",
         entrypoint="estimators.mmd:mmd",
         needs=frozenset({Need.FEATURES, Need.REFERENCE_FEATURES}),
@@ -242,7 +242,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "proxy_a_distance": EstimatorSpec(
         name="proxy_a_distance",
-        version=1,
+        version=2,
         title="Proxy A-distance",
         entrypoint="estimators.proxy_a_distance:proxy_a_distance",
         needs=frozenset({Need.FEATURES, Need.REFERENCE_FEATURES}),
@@ -270,7 +270,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "leep": EstimatorSpec(
         name="leep",
-        version=1,
+        version=2,
         title="LEEP",
         entrypoint="estimators.leep:leep",
         needs=frozenset({Need.SOURCE_PROBS}),
@@ -281,7 +281,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "nce": EstimatorSpec(
         name="nce",
-        version=1,
+        version=2,
         title="NCE",
         entrypoint="estimators.nce:nce",
         needs=frozenset({Need.SOURCE_PROBS}),
@@ -292,7 +292,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "zero_shot": EstimatorSpec(
         name="zero_shot",
-        version=1,
+        version=2,
         title="Zero-shot accuracy",
         entrypoint="estimators.zero_shot:zero_shot",
         needs=frozenset({Need.FEATURES, Need.TEXT_PROTOTYPES}),

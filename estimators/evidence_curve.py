@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,8 @@ _EXTENSIONS = 5  # cells beyond those found on all of the data
 _BELOW = 1e-9  # tau below this share of the largest eigenvalue is indistinguishable from zero in float64
 _ABOVE = 1e4  # tau above this multiple of it is indistinguishable from infinity
 
-Terms = Callable[[float], tuple[Tensor, float]]
-"""From tau to (log q_c [C], log det(I + S/tau)), q_c = t_c^T (I + X X^T / tau)^-1 t_c."""
+Terms = Callable[[Sequence[float]], tuple[Tensor, Tensor]]
+"""From T values of tau to (log q_c [T, C], log det(I + S/tau) [T]), q_c = t_c^T (I + X X^T / tau)^-1 t_c."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ def maximise(terms: Terms, squared_norms: Tensor, n: int, /, *, smallest: float,
     """
     low = math.floor(math.log(smallest * _BELOW) / _STEP)
     high = math.ceil(math.log(largest * _ABOVE) / _STEP)
-    scan = torch.stack([_at(terms, n, _STEP * i) for i in range(low, high + 1)])
-    limit = _evidence(squared_norms.log(), 0.0, n)
+    scan = _at(terms, n, [_STEP * i for i in range(low, high + 1)])
+    limit = _limit(squared_norms, n)
     grid = torch.cat([scan, limit[None]])
     best = grid.argmax(0)
     rising = best == 0  # towards tau = 0
@@ -89,7 +89,7 @@ def maximise_near(terms: Terms, squared_norms: Tensor, n: int, cells: tuple[int,
 
     Where a class's curve still rises at the edge of the cells, the next cell is searched too, a few times over.
     """
-    limit = _evidence(squared_norms.log(), 0.0, n)
+    limit = _limit(squared_norms, n)
     values = torch.full_like(limit, -math.inf)
     log_tau = torch.zeros_like(limit)
     everyone = torch.ones_like(limit, dtype=torch.bool)
@@ -107,19 +107,25 @@ def maximise_near(terms: Terms, squared_norms: Tensor, n: int, cells: tuple[int,
     return torch.maximum(values, limit)
 
 
-def _evidence(log_q: Tensor, logdet: float, n: int) -> Tensor:
-    return -0.5 * (math.log(2 * math.pi) + 1 + log_q - math.log(n) + logdet / n)
+def _limit(squared_norms: Tensor, n: int) -> Tensor:
+    """The evidence as tau grows without bound."""
+    return _evidence(squared_norms.log()[None], squared_norms.new_zeros(1), n)[0]
 
 
-def _at(terms: Terms, n: int, log_tau: float) -> Tensor:
-    log_q, logdet = terms(math.exp(log_tau))
+def _evidence(log_q: Tensor, logdet: Tensor, n: int) -> Tensor:
+    return -0.5 * (math.log(2 * math.pi) + 1 + log_q - math.log(n) + logdet[:, None] / n)
+
+
+def _at(terms: Terms, n: int, log_taus: list[float]) -> Tensor:
+    """Evidence of every class `[T, C]`."""
+    log_q, logdet = terms([math.exp(log_tau) for log_tau in log_taus])
     return _evidence(log_q, logdet, n)
 
 
 def _refine(terms: Terms, n: int, cell: int, nodes: int, values: Tensor, log_tau: Tensor, *, within: Tensor) -> None:
     """Raise `values` and set `log_tau` where the curve interpolated in this cell is higher."""
     x = np.cos(np.pi * (np.arange(nodes) + 0.5) / nodes)
-    sampled = torch.stack([_at(terms, n, _STEP * (cell + 0.5 * float(v))) for v in x]).cpu().numpy()
+    sampled = _at(terms, n, [_STEP * (cell + 0.5 * float(v)) for v in x]).cpu().numpy()
     coefficients = np.polynomial.chebyshev.chebfit(x, sampled, nodes - 1)
     grid = np.linspace(-1.0, 1.0, 201)
     for _ in range(3):

@@ -17,6 +17,8 @@ from estimators.view import View
 
 Variant = Literal["relative", "absolute"]
 
+_NEAR_FROM = 1.5  # images a dimension from which the root of a replicate is carried to first order
+
 
 def frechet(
     features: Tensor | ClassMoments | BlockMoments,
@@ -93,9 +95,10 @@ def _root_trace(view: View, reference: ClassMoments) -> float:
     """tr((S_r^1/2 S S_r^1/2)^1/2)."""
     if view.moments.rows is not None:
         return _root_trace_of_rows(view, view.moments.rows, reference)
-    if view.parent is not None and not view.parent.compressed:
+    if view.parent is not None and view.n >= _NEAR_FROM * view.dim:
         return _root_trace_near(view, view.parent, reference)
-    root = _root(reference)
+    start = view.parent.memo.get("frechet:start") if view.parent is not None else None
+    root = start[0] if isinstance(start, tuple) else _root(reference)
     middle = _between_roots(view, root)
     if view.row_blocks is not None:  # blocks will be left out
         view.memo["frechet:start"] = (root, middle)

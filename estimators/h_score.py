@@ -108,8 +108,9 @@ def _explained(view: View, shift: float) -> tuple[float, float]:
     products, derivative = view.mean_products_and_derivative(shift)
     inverse = torch.linalg.inv(identity + mix @ products @ mix.T)
     explained = view.n_classes - float(inverse.trace())
-    values = view.eigenvalues
-    kept = float((values / (values + shift)).sum()) if shift else float((values > 0).sum())
+    if not shift:
+        return explained, float(view.form.size)
     # tr((S+s)^-1 S) = r - s tr((S+s)^-1), and S = W + F^T F moves the trace of the inverse by d/ds log det(I + G)
+    kept = view.form.size - shift * view.form.inverse_trace(shift)
     moved = shift * float((inverse * (mix @ derivative @ mix.T)).sum())
     return explained, kept + moved

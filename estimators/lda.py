@@ -8,7 +8,7 @@ from estimators.blocks import BlockMoments
 from estimators.discriminant import HeldOut, held_out, leverages
 from estimators.moments import ClassMoments
 from estimators.score import Score
-from estimators.shared import Options, Value, evaluate_case, make_case
+from estimators.shared import CREDITS, Options, Value, evaluate_case, make_case
 from estimators.view import View
 
 
@@ -61,6 +61,7 @@ def lda_value(view: View, options: Options, /) -> Value:
 def summarise(view: View, posterior: HeldOut, /) -> Value:
     """The mean held-out probability, with what else is worth knowing."""
     finite = posterior.log_own.isfinite()
+    view.memo[CREDITS] = posterior.own
     log_score = float(posterior.log_own[finite].mean()) if bool(finite.any()) else 0.0
     return float(posterior.own.mean()), {
         "log_score": log_score,

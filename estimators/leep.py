@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from estimators._rows import class_counts, class_ids
-from estimators._rows_jackknife import delete_blocks, jackknife_blocks, jackknife_score, share_variance
+from estimators._rows_jackknife import delete_blocks, jackknife_blocks, jackknife_score
 from estimators._rows_probs import joint_mass, log_expected, source_probabilities
 from estimators.score import Score
 
@@ -21,8 +21,7 @@ def leep(source_probs: Tensor, labels: Tensor, /, *, blocks: Tensor | None = Non
 
     Returns:
         A mean log probability in (-inf, 0]; higher is better. About $-H(Y)$ where source classes say nothing of the
-        target's. `stderr` is the delete-one-block jackknife, and the
-        draw of the class shares beside it. Diagnostics: `source_classes`, `empty_source_classes`,
+        target's. `stderr` is the delete-one-block jackknife. Diagnostics: `source_classes`, `empty_source_classes`,
         `target_classes`, `singleton_classes`.
 
     Raises:
@@ -48,18 +47,15 @@ def leep(source_probs: Tensor, labels: Tensor, /, *, blocks: Tensor | None = Non
         if not kept.numel():
             return float("nan")
         some, some_ids = probs[kept], ids[kept]
-        return float(log_expected(some, some_ids, joint_mass(some, some_ids, n_classes))[0].mean())
+        return float(log_expected(some, some_ids, joint_mass(some, some_ids, n_classes)).mean())
 
-    logs, influence = log_expected(probs, ids, mass)
-    counts = class_counts(ids)
     return jackknife_score(
-        float(logs.mean()),
+        float(log_expected(probs, ids, mass).mean()),
         delete_blocks(block, value_of),
         {
             "source_classes": probs.shape[1],
             "empty_source_classes": int((mass.sum(0) == 0).sum()),
             "target_classes": n_classes,
-            "singleton_classes": int((counts == 1).sum()),
+            "singleton_classes": int((class_counts(ids) == 1).sum()),
         },
-        share_variance=share_variance(influence, counts),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.linalg import blas, eigh_tridiagonal, lapack
@@ -11,6 +13,9 @@ from estimators.errors import Degenerate
 
 _CHUNK = 2048
 _TILE = 256
+_SWEPT = 64  # columns from which rows are swept over all of them at once, in place of a solve a shift
+_SWEPT_AT_ONCE = 2**14
+_SMALL_SHIFT = 1e-9  # of the norm: below it the trace of the inverse is taken from eigenvalues
 
 
 def gram(rows: Tensor, shift: Tensor, /) -> Tensor:
@@ -107,6 +112,57 @@ class ShiftedForm:
         if info:
             raise Degenerate("the scatter of the features is not positive definite at the working precision")
         return torch.from_numpy(x), float(np.log(d).sum())
+
+    def quadratics(self, rotated: Tensor, shifts: Sequence[float], /) -> tuple[Tensor, Tensor]:
+        """`b^T (A + shift I)^-1 b` `[S, m]` for rotated columns b `[r, m]`, and `log det (A + shift I)` `[S]`."""
+        if self._vectors is not None:
+            values = (
+                self._values.clamp_min(0.0) + torch.tensor(shifts, device=self._device, dtype=torch.float64)[:, None]
+            )
+            return values.reciprocal() @ rotated.square(), values.log().sum(1)
+        width = rotated.shape[1]
+        if width < _SWEPT:
+            solved = [self.solve(rotated, shift) for shift in shifts]
+            parts = [(rotated * x).sum(0) for x, _ in solved]
+            return torch.stack(parts), torch.tensor([logdet for _, logdet in solved], dtype=torch.float64)
+        step = max(1, _SWEPT_AT_ONCE // width)
+        swept = [self._sweep(rotated.numpy(), shifts[i : i + step]) for i in range(0, len(shifts), step)]
+        forms, logdets = (np.concatenate(part) for part in zip(*swept, strict=True))
+        return torch.from_numpy(forms), torch.from_numpy(logdets)
+
+    def _sweep(self, columns: np.ndarray, shifts: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """All columns and shifts at once, row by row of L D L^T: b^T (T + s)^-1 b is |D^-1/2 L^-1 b|^2."""
+        added = np.asarray(shifts)
+        diagonal = np.maximum(self._d, 0.0)
+        pivots, ratios = np.empty((self.size, len(added))), np.zeros((self.size, len(added)))
+        pivots[0] = diagonal[0] + added
+        for i in range(1, self.size):
+            ratios[i] = self._e[i - 1] / pivots[i - 1]
+            pivots[i] = diagonal[i] + added - self._e[i - 1] * ratios[i]
+        if not (pivots > 0).all():
+            raise Degenerate("the scatter of the features is not positive definite at the working precision")
+        rows = np.ascontiguousarray(columns)
+        y = np.zeros((len(added), rows.shape[1]))
+        scaled, total = np.empty_like(y), np.zeros_like(y)
+        for i in range(self.size):
+            y *= ratios[i][:, None]
+            np.subtract(rows[i], y, out=y)
+            np.multiply(y, y, out=scaled)
+            scaled /= pivots[i][:, None]
+            total += scaled
+        return total, np.log(pivots).sum(0)
+
+    def inverse_trace(self, shift: float, /) -> float:
+        """`tr((A + shift I)^-1)` for a positive shift."""
+        if self._vectors is not None or self.size == 1 or shift < _SMALL_SHIFT * self.norm:
+            return float((1.0 / (self.eigenvalues() + shift)).sum())
+        diagonal = np.maximum(self._d, 0.0) + shift
+        down, _, info = lapack.dpttrf(diagonal, self._e)
+        up, _, again = lapack.dpttrf(diagonal[::-1], self._e[::-1])
+        if info or again:
+            raise Degenerate("the scatter of the features is not positive definite at the working precision")
+        # eliminating all rows but one, from both ends, leaves the reciprocal of the inverse's diagonal entry
+        return float((1.0 / (down + up[::-1] - diagonal)).sum())
 
     def eigenvalues(self) -> Tensor:
         """All eigenvalues, ascending, rounding below zero cut off."""

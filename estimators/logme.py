@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -19,6 +19,8 @@ from estimators.moments import ClassMoments
 from estimators.score import Score
 from estimators.shared import Options, Value, evaluate_case, make_case
 from estimators.view import View
+
+_MANY_CLASSES = 0.1  # of the dimensions: from here on C x C systems cost more than one more factorisation
 
 
 def logme(
@@ -87,7 +89,12 @@ def evidence_of_means(view: View, mixing: Tensor | None, key: str) -> Value:
     """LogME of a view whose class means M are replaced by `mixing @ M` (the within-class scatter stays)."""
     view.require_classes()
     view.require_spread()
-    terms, norm, largest = _dual_terms(view, mixing) if view.compressed else _primal_terms(view, mixing)
+    if view.compressed:
+        terms, norm, largest = _dual_terms(view, mixing)
+    elif view.n_classes > _MANY_CLASSES * view.dim:
+        terms, norm, largest = _many_terms(view, mixing)
+    else:
+        terms, norm, largest = _primal_terms(view, mixing)
     start = view.parent.memo.get(key) if view.parent is not None else None
     if isinstance(start, tuple) and start:
         return float(maximise_near(terms, view.counts, view.n, start).mean()), {}
@@ -116,7 +123,7 @@ def _primal_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, floa
     rank = view.form.size
     identity = torch.eye(view.n_classes, dtype=torch.float64, device=weights.device)
 
-    def terms(tau: float) -> tuple[Tensor, float]:
+    def at(tau: float) -> tuple[Tensor, float]:
         products, logdet = view.mean_products(tau)
         factor, info = torch.linalg.cholesky_ex(identity + mix @ products @ mix.T)
         if int(info):
@@ -125,7 +132,29 @@ def _primal_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, floa
         log_q = (view.counts * inverse.square().sum(0)).log()
         return log_q, logdet + 2 * float(factor.diagonal().log().sum()) - rank * math.log(tau)
 
+    def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
+        log_q, logdet = zip(*(at(tau) for tau in taus), strict=True)
+        return torch.stack(log_q), torch.tensor(logdet, dtype=torch.float64, device=weights.device)
+
     return terms, view.form.norm, view.form.norm + float((mix @ view.means).square().sum())
+
+
+def _many_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, float]:
+    """The same from S itself, q_c = n_c - n_c^2 mu_c^T (S + tau I)^-1 mu_c: one more factorisation, no C x C system."""
+    means = view.means if mixing is None else mixing @ view.means
+    scaled = view.counts.sqrt()[:, None] * means
+    form = ShiftedForm(torch.addmm(view.within, scaled.T, scaled))
+    rotated = form.rotate((view.counts[:, None] * means).T)
+
+    def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
+        explained, logdet = form.quadratics(rotated, taus)
+        q = view.counts - explained
+        if bool((q <= 1e-13 * view.counts).any()):
+            raise Degenerate("class means are not resolved at the working precision")
+        tau = torch.tensor(taus, dtype=torch.float64, device=rotated.device)
+        return q.log(), logdet - form.size * tau.log()
+
+    return terms, float(view.within.diagonal().max()), form.norm
 
 
 def _dual_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, float]:
@@ -136,8 +165,9 @@ def _dual_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, float]
     form = ShiftedForm(gram(rows.T, rows.new_zeros(rows.shape[0])))
     rotated = form.rotate(torch.nn.functional.one_hot(classes, view.n_classes).to(torch.float64))
 
-    def terms(tau: float) -> tuple[Tensor, float]:
-        solved, logdet = form.solve(rotated, tau)
-        return (tau * (rotated * solved).sum(0)).log(), logdet - form.size * math.log(tau)
+    def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
+        explained, logdet = form.quadratics(rotated, taus)
+        tau = torch.tensor(taus, dtype=torch.float64, device=rotated.device)
+        return (tau[:, None] * explained).log(), logdet - form.size * tau.log()
 
     return terms, form.norm, form.norm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -53,11 +53,11 @@ def _value(features: Tensor, targets: Tensor) -> tuple[float, int]:
     rotated = form.rotate(targets if dual else x.T @ targets)
     norms = targets.square().sum(0)
 
-    def terms(tau: float) -> tuple[Tensor, float]:
-        solved, logdet = form.solve(rotated, tau)
-        explained = (rotated * solved).sum(0)
-        q = tau * explained if dual else norms - explained
-        return q.clamp_min(1e-300).log(), logdet - form.size * math.log(tau)
+    def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
+        explained, logdet = form.quadratics(rotated, taus)
+        tau = torch.tensor(taus, dtype=torch.float64, device=rotated.device)
+        q = tau[:, None] * explained if dual else norms - explained
+        return q.clamp_min(1e-300).log(), logdet - form.size * tau.log()
 
     found = maximise(terms, norms, n, smallest=form.norm, largest=form.norm)
     if not bool(found.values.isfinite().all()) or bool(found.log_tau.isneginf().any()):

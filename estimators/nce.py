@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from estimators._rows import class_counts, class_ids
-from estimators._rows_jackknife import delete_blocks, jackknife_blocks, jackknife_score, share_variance
+from estimators._rows_jackknife import delete_blocks, jackknife_blocks, jackknife_score
 from estimators._rows_probs import source_probabilities
 from estimators.score import Score
 
@@ -21,8 +21,7 @@ def nce(source_probs: Tensor, labels: Tensor, /, *, blocks: Tensor | None = None
         blocks: Block number of each row `[N]` (see `estimators.blocks`); gives a standard error and replicates.
 
     Returns:
-        Minus an entropy in nats, in [-log C, 0]; higher is better. `stderr` is the delete-one-block jackknife,
-        and the draw of the class shares beside it.
+        Minus an entropy in nats, in [-log C, 0]; higher is better. `stderr` is the delete-one-block jackknife.
         Diagnostics: `source_classes`, `used_source_classes`, `target_classes`, `singleton_classes`.
 
     Raises:
@@ -49,27 +48,23 @@ def nce(source_probs: Tensor, labels: Tensor, /, *, blocks: Tensor | None = None
     def value_of(kept: Tensor) -> float:
         if not kept.numel():
             return float("nan")
-        return float(_log_terms(cells[kept], n_classes, n_source).sum() / kept.numel())
+        return _minus_entropy(cells[kept], n_classes, n_source)
 
-    terms = _log_terms(cells, n_classes, n_source)
-    counts = class_counts(ids)
     used = int(torch.unique(cells % n_source).numel())
     return jackknife_score(
-        float(terms.sum() / n),
+        _minus_entropy(cells, n_classes, n_source),
         delete_blocks(block, value_of),
         {
             "source_classes": n_source,
             "used_source_classes": used,
             "target_classes": n_classes,
-            "singleton_classes": int((counts == 1).sum()),
+            "singleton_classes": int((class_counts(ids) == 1).sum()),
         },
-        share_variance=share_variance(terms / counts, counts),
     )
 
 
-def _log_terms(cells: Tensor, n_classes: int, n_source: int) -> Tensor:
-    """Return each target class's sum of log P(y|z) over its rows `[C]`."""
+def _minus_entropy(cells: Tensor, n_classes: int, n_source: int) -> float:
+    """Return the mean of log P(y|z) over rows."""
     joint = torch.bincount(cells, minlength=n_classes * n_source).reshape(n_classes, n_source).to(torch.float64)
     conditional = joint / joint.sum(0).clamp_min(1)
-    terms: Tensor = torch.special.xlogy(joint, conditional).sum(1)
-    return terms
+    return float(torch.special.xlogy(joint, conditional).sum()) / cells.numel()

@@ -78,7 +78,7 @@ def nleep(
         warnings.simplefilter("ignore", ConvergenceWarning)  # reported in the diagnostics
         mixture.fit(data[order])
     responsibilities = torch.from_numpy(mixture.predict_proba(data))
-    logs, _ = log_expected(responsibilities, ids, joint_mass(responsibilities, ids, n_classes))
+    logs = log_expected(responsibilities, ids, joint_mass(responsibilities, ids, n_classes))
     return Score(
         float(logs.mean()),
         None,

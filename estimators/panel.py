@@ -21,7 +21,7 @@ from estimators.ped_lda import ped_lda_value
 from estimators.ped_logme import ped_logme_value
 from estimators.score import Score
 from estimators.sfda import sfda_value
-from estimators.shared import Estimate, Options, finish
+from estimators.shared import Collected, Estimate, Options
 from estimators.transrate import transrate_value
 from estimators.view import Case
 
@@ -168,8 +168,7 @@ def _evaluate_shared(
         return {}
     seconds = dict.fromkeys(names, 0.0)
     failed: dict[str, str] = {}
-    values: dict[str, list[float]] = {name: [] for name in names}
-    diagnostics: dict[str, Mapping[str, float | int | bool | str]] = {}
+    collected = {name: Collected() for name in names}
     start = time.perf_counter()
     try:
         case = _case(evidence, standard_errors)
@@ -184,20 +183,16 @@ def _evaluate_shared(
                 continue
             start = time.perf_counter()
             try:
-                value, found = SHARED[name](view, settings[name])
+                collected[name].add(view, SHARED[name](view, settings[name]))
             except EstimatorError as error:
                 failed[name] = str(error) if block is None else f"with block {block} left out: {error}"
-            else:
-                values[name].append(value)
-                diagnostics.setdefault(name, found)
             seconds[name] += time.perf_counter() - start
     results = {}
     for name in names:
         try:
             if name in failed:
                 raise Degenerate(failed[name])
-            score = finish(values[name][0], diagnostics[name], values[name][1:])
-            results[name] = Evaluation(score, None, None, seconds[name])
+            results[name] = Evaluation(collected[name].score(), None, None, seconds[name])
         except EstimatorError as error:
             results[name] = Evaluation(None, str(error), None, seconds[name])
     return results

@@ -13,7 +13,7 @@ from estimators.errors import Degenerate, InvalidInput
 from estimators.moments import ClassMoments
 from estimators.score import Score
 from estimators.sfda_published import sfda_published
-from estimators.shared import Options, Value, evaluate_case, make_case
+from estimators.shared import CREDITS, Options, Value, evaluate_case, make_case
 from estimators.view import View
 
 _FOLDS = 5
@@ -80,6 +80,7 @@ def sfda_value(view: View, options: Options, /) -> Value:
     for fold in range(_FOLDS):
         held = folds == fold
         own[held], shrinkage = _held_fold(rows, classes, held)
+    view.memo[CREDITS] = own
     return float(own.mean()), {"folds": _FOLDS, "shrinkage": shrinkage}
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from estimators._rows_jackknife import changes_by_block, drawn_in
 from estimators.blocks import BlockMoments
 from estimators.compare import jackknife_stderr
 from estimators.errors import Degenerate, InvalidInput
@@ -26,6 +27,9 @@ class Options:
     background: tuple[Tensor, Tensor] | None = None
     reference: ClassMoments | None = None
 
+
+CREDITS = "credits"
+"""Where a view's memo holds each image's part `[N]` in the value just computed, if it is a mean over images."""
 
 Value = tuple[float, Mapping[str, float | int | bool | str]]
 Estimate = Callable[[View, Options], Value]
@@ -64,11 +68,52 @@ def check_features(features: Tensor, labels: Tensor, /) -> None:
 
 def evaluate_case(estimate: Estimate, case: Case, options: Options, /) -> Score:
     """The value with its replicates and standard error, where the case has blocks."""
-    value, diagnostics = estimate(case.total, options)
-    replicates: list[float] = []
-    if case.n_blocks > 1:
-        replicates = [estimate(case.without(block), options)[0] for block in range(case.n_blocks)]
-    return finish(value, diagnostics, replicates)
+    found = Collected()
+    found.add(case.total, estimate(case.total, options))
+    for block in range(case.n_blocks if case.n_blocks > 1 else 0):
+        view = case.without(block)
+        found.add(view, estimate(view, options))
+    return found.score()
+
+
+class Collected:
+    """One estimator's value and its replicates, as they come in view by view.
+
+    An estimate that is a mean over images leaves each image's part of it in its view's memo under `CREDITS`: from how
+    these change, what the jackknife counts twice is known.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._values: list[float] = []
+        self._diagnostics: Mapping[str, float | int | bool | str] = {}
+        self._credits: Tensor | None = None
+        self._changes: list[Tensor] = []
+        self._blocks: Tensor | None = None
+
+    def add(self, view: View, result: Value, /) -> None:
+        """Take in the value of all images first, then those with a block left out, in block order."""
+        value, diagnostics = result
+        own = view.memo.pop(CREDITS, None)
+        if not self._values:
+            self._diagnostics, self._blocks = diagnostics, view.row_blocks
+            self._credits = own if isinstance(own, Tensor) else None
+        elif isinstance(own, Tensor) and view.kept is not None:
+            self._note_changes(own, view.kept)
+        self._values.append(value)
+
+    def _note_changes(self, own: Tensor, kept: Tensor) -> None:
+        if self._credits is not None and self._blocks is not None:
+            change, n_blocks = own - self._credits[kept], int(self._blocks.max()) + 1
+            self._changes.append(changes_by_block(change, self._blocks[kept], n_blocks))
+
+    def score(self) -> Score:
+        """A Score of what came in."""
+        value, *replicates = self._values
+        if self._credits is None or self._blocks is None or len(self._changes) != len(replicates):
+            return finish(value, self._diagnostics, replicates)
+        drawn, factor = drawn_in(replicates, self._changes, self._credits, self._blocks)
+        return finish(value, {**self._diagnostics, "jackknife_factor": factor}, drawn)
 
 
 def finish(value: float, diagnostics: Mapping[str, float | int | bool | str], replicates: list[float], /) -> Score:

@@ -125,12 +125,6 @@ class View:
         product = self.rotated_means.T @ solved
         return 0.5 * (product + product.T), solved.T @ solved
 
-    @cached_property
-    def eigenvalues(self) -> Tensor:
-        """Eigenvalues of W `[r]`, ascending, those within rounding of zero set to zero."""
-        values = self.form.eigenvalues()
-        return torch.where(values > self.n * 2.2e-16 * values[-1], values, 0.0)
-
     @property
     def row_classes(self) -> Tensor:
         """Class index of each of the rows in `coordinates`, `[N]`."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from estimators._rows import feature_rows, slices
-from estimators._rows_jackknife import delete_blocks, jackknife_blocks, jackknife_score, share_variance
+from estimators._rows_jackknife import delete_blocks, jackknife_blocks, jackknife_score
 from estimators.errors import Degenerate, InvalidInput
 from estimators.score import Score
 
@@ -22,8 +22,7 @@ def zero_shot(features: Tensor, labels: Tensor, text_prototypes: Tensor, /, *, b
         blocks: Block number of each row `[N]` (see `estimators.blocks`); gives a standard error and replicates.
 
     Returns:
-        Accuracy in [0, 1]; higher is better. `stderr` is the delete-one-block jackknife, and the draw
-        of the class shares beside it. Diagnostics: `classes`,
+        Accuracy in [0, 1]; higher is better. `stderr` is the delete-one-block jackknife. Diagnostics: `classes`,
         `chance` (1/C), `absent_classes` (prototypes without an image), `zero_rows`.
 
     Raises:
@@ -57,10 +56,6 @@ def zero_shot(features: Tensor, labels: Tensor, text_prototypes: Tensor, /, *, b
     right = ((predicted == ids) & ~zero).to(torch.float64)
     block = jackknife_blocks(blocks, n).to(rows.device)
 
-    counts = torch.bincount(ids, minlength=n_classes)
-    by_class = torch.zeros(n_classes, dtype=torch.float64, device=rows.device).index_add_(0, ids, right)
-    by_class /= counts.clamp_min(1)
-
     def value_of(kept: Tensor) -> float:
         return float(right[kept].mean())
 
@@ -73,7 +68,6 @@ def zero_shot(features: Tensor, labels: Tensor, text_prototypes: Tensor, /, *, b
             "absent_classes": n_classes - int(torch.unique(ids).numel()),
             "zero_rows": int(zero.sum()),
         },
-        share_variance=share_variance(by_class, counts),
     )
 
 
