@@ -24,8 +24,12 @@ def heading(estimator: str, /) -> str:
     return f"{estimator} ↓" if SPECS[estimator].direction is Direction.LOWER_IS_BETTER else estimator
 
 
-def notes(view: RankingView, /) -> list[str]:
-    """What one must know to read the table."""
+def notes(view: RankingView, /, *, titles: bool = False) -> list[str]:
+    """What one must know to read the table, with estimators by name or by title."""
+
+    def listed(names: list[str]) -> str:
+        return ", ".join(SPECS[name].title if titles else name for name in names)
+
     said = []
     if any(entry.tied_with for entry in view.entries):
         said.append("=: within error of another model (paired jackknife over images, 90 %).")
@@ -34,13 +38,13 @@ def notes(view: RankingView, /) -> list[str]:
     by_width = [name for name in view.estimators if not SPECS[name].comparable_across_width]
     widths = {entry.feature_dim for entry in view.entries if entry.state == "done"}
     if by_width and len(widths) > 1:
-        said.append(f"{', '.join(by_width)}: depends on the number of features; compare models of one width only.")
+        said.append(f"{listed(by_width)}: depends on the number of features; compare models of one width only.")
     by_reference = [name for name in view.estimators if needs_reference(name)]
     if view.reference is not None:
         name = view.reference.name or f"a dataset removed since, fingerprint {view.reference.fingerprint[:12]}"
-        said.append(f"{', '.join(by_reference)}: against the reference set, {name}.")
+        said.append(f"{listed(by_reference)}: against the reference set, {name}.")
     elif by_reference:
-        said.append(f"{', '.join(by_reference)}: {NEEDS_REFERENCE}.")
+        said.append(f"{listed(by_reference)}: {NEEDS_REFERENCE}.")
     return said
 
 
