@@ -12,7 +12,7 @@ from service.datasets.names import Split
 from service.datasets.schemas import DatasetPage, DatasetView, ReferenceView, VersionCreate
 from service.inspections.schemas import InspectionView, NeighboursView
 from service.models.schemas import ImportAccepted, ModelCreate, ModelFilter, ModelPage, ModelView
-from service.rankings.schemas import RankingCreate, RankingPage, RankingView
+from service.rankings.schemas import RankingCreate, RankingPage, RankingStatus, RankingView
 
 T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
@@ -212,6 +212,32 @@ class Client:
     def rankings(self, *, limit: int = 50, cursor: str | None = None) -> RankingPage:
         query: dict[str, Any] = {"limit": limit} | ({"cursor": cursor} if cursor else {})
         return RankingPage.model_validate(self._call("GET", "/v1/rankings", params=query))
+
+    def follow(self, ranking: str) -> Iterator[RankingStatus]:
+        """The ranking's state whenever it changes, as the service sends it, until it has ended.
+
+        A connection that breaks is taken up again where it was.
+        """
+        last: str | None = None
+        while True:
+            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
+            try:
+                with self._http.stream("GET", f"/v1/rankings/{ranking}/events", headers=headers) as answer:
+                    if answer.is_error:
+                        answer.read()
+                        _raise_if_error(answer)
+                    for line in answer.iter_lines():
+                        field, _, value = line.partition(": ")
+                        if field == "id":
+                            last = value
+                        elif field == "data":
+                            status = RankingStatus.model_validate_json(value)
+                            yield status
+                            if status.state in {"done", "failed", "cancelled"}:
+                                return
+            except httpx.TransportError:
+                time.sleep(POLL_SECONDS)
+                self.ranking(ranking)  # raises when it is the service that is gone, not only the stream
 
     def wait_for_ranking(
         self,

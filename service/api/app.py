@@ -6,14 +6,28 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from service.api.deps import App, storable_address
+from service.api.deps import App, caller, storable_address
+from service.api.following import Followers
 from service.api.problems import PROBLEM_RESPONSES, install_problem_handlers
-from service.api.v1 import datasets, embeddings, estimators, health, inspections, models, rankings, reference, scores
+from service.api.v1 import (
+    datasets,
+    embeddings,
+    estimators,
+    events,
+    health,
+    inspections,
+    keys,
+    models,
+    rankings,
+    reference,
+    scores,
+)
 from service.core.db import Database
 from service.core.logging import configure_logging
 from service.core.migrate import ensure_schema
 from service.core.settings import Settings
 from service.schema import all_tables
+from service.web import entry
 from service.web import routes as web
 from service.web.paths import STATIC
 
@@ -24,12 +38,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     configure_logging(level=settings.log_level, fmt=settings.log_format)
     all_tables()
     database = Database.from_settings(settings)
+    followers = Followers(database)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         settings.data_dir.mkdir(parents=True, exist_ok=True)  # on PostgreSQL nothing else has made it yet
         ensure_schema(database)
         yield
+        await followers.close()
         database.dispose()
 
     app = FastAPI(
@@ -39,12 +55,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         responses=PROBLEM_RESPONSES,
     )
-    app.state.zooscout = App(settings=settings, database=database)
+    app.state.zooscout = App(settings=settings, database=database, followers=followers)
     install_problem_handlers(app)
     storable = [Depends(storable_address)]
-    for module in (models, datasets, rankings, estimators, scores, reference, embeddings, inspections):
-        app.include_router(module.router, prefix="/v1", dependencies=storable)
+    for module in (models, datasets, rankings, events, estimators, scores, keys, reference, embeddings, inspections):
+        app.include_router(module.router, prefix="/v1", dependencies=[*storable, Depends(caller)])
     app.include_router(health.router)
-    app.include_router(web.router, include_in_schema=False, dependencies=storable)
+    app.include_router(entry.router, include_in_schema=False)
+    app.include_router(web.router, include_in_schema=False, dependencies=[*storable, Depends(caller)])
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
+from service.api.following import Followers
 from service.core.db import Database
 from service.core.errors import InvalidRequest
 from service.core.settings import LOOPBACK, Settings
@@ -23,6 +24,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class App:
     settings: Settings
     database: Database
+    followers: Followers
 
 
 @dataclass(frozen=True, slots=True)

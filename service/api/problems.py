@@ -4,11 +4,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from estimators import errors as estimators
 from service.core import errors as core
 from service.datasets import errors as datasets
 from service.embeddings import errors as embeddings
+from service.keys import errors as keys
 from service.models import errors as models
 from service.rankings import errors as rankings
 from service.scoring import errors as scoring
@@ -51,6 +53,8 @@ KINDS: dict[type[Exception], Kind] = {
     core.LeaseLost: Kind("lease-lost", "The work was taken over", 409),
     core.Cancelled: Kind("cancelled", "The work was cancelled", 409),
     core.SchemaOutdated: Kind("schema-outdated", "The database needs a migration", 503),
+    keys.Unauthorized: Kind("unauthorized", "A valid API key is needed", 401),
+    keys.Forbidden: Kind("forbidden", "The request is not allowed", 403),
     embeddings.EmbeddingsMissing: Kind("embeddings-missing", "Embeddings are missing", 409),
     embeddings.SegmentDamaged: Kind("segment-damaged", "A stored segment is damaged", 500),
     embeddings.StoreUnreachable: Kind("store-unreachable", "The embedding store does not answer", 503),
@@ -119,8 +123,11 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(core.ServiceError)
     @app.exception_handler(estimators.EstimatorError)
     @app.exception_handler(zoo.ZooError)
-    def on_known_error(request: Request, error: Exception) -> JSONResponse:
-        return respond(problem_of(error, instance=request.url.path))
+    def on_known_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, keys.Unauthorized) and not request.url.path.startswith("/v1/"):
+            return RedirectResponse(f"/login?next={quote(request.url.path)}", status_code=303)
+        headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, keys.Unauthorized) else None
+        return respond(problem_of(error, instance=request.url.path), headers=headers)
 
     @app.exception_handler(IntegrityError)
     def on_collision(request: Request, error: IntegrityError) -> JSONResponse:

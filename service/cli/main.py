@@ -5,7 +5,20 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from service.cli import datasets, db, embeddings, estimators, models, rank, rankings, reference, score, serve, store
+from service.cli import (
+    datasets,
+    db,
+    embeddings,
+    estimators,
+    keys,
+    models,
+    rank,
+    rankings,
+    reference,
+    score,
+    serve,
+    store,
+)
 from service.cli.output import fail
 from service.core.errors import ServiceError
 
@@ -30,6 +43,7 @@ app.add_typer(rankings.app, name="rankings")
 app.add_typer(reference.app, name="reference")
 app.add_typer(embeddings.app, name="embeddings")
 app.add_typer(store.app, name="store")
+app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 app.command("estimators")(estimators.list_estimators)
 

@@ -76,6 +76,14 @@ class Progress(BaseModel):
     stage: str
 
 
+class RankingStatus(BaseModel):
+    """What changes while a ranking runs; its entries are read at `GET /v1/rankings/{id}`."""
+
+    id: str
+    state: str
+    progress: Progress
+
+
 class RankingView(BaseModel):
     id: str
     state: RankingState

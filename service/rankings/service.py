@@ -28,6 +28,7 @@ from service.rankings.schemas import (
     RankingBrief,
     RankingCreate,
     RankingPage,
+    RankingStatus,
     RankingView,
     ReferenceBrief,
     ScoreView,
@@ -191,6 +192,13 @@ def show(session: Session, project_id: str, ident: str, /) -> RankingView:
 
 def state_of(session: Session, project_id: str, ident: str, /) -> str:
     return repository.get(session, project_id, ident).state
+
+
+def progress_of(session: Session, project_id: str, ident: str, /) -> RankingStatus:
+    row = repository.get(session, project_id, ident)
+    return RankingStatus(
+        id=row.id, state=row.state, progress=_progress(session, row, repository.entries(session, row.id))
+    )
 
 
 def list_rankings(

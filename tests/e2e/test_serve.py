@@ -5,9 +5,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -16,7 +18,7 @@ import pytest
 from service.client import ApiProblem, Client
 from service.core.settings import Settings
 from service.models.schemas import ModelCreate, ModelFilter
-from service.rankings.schemas import RankingView
+from service.rankings.schemas import RankingCreate, RankingStatus, RankingView
 from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import environment, settings_for, wait_until
 from tests.helpers.zoo import TinyZoo
@@ -174,3 +176,32 @@ def test_a_taken_port_and_an_open_address_are_refused_in_one_line(served: Served
         assert said.returncode == 1
         assert len(said.stderr.strip().splitlines()) == 1
         assert expected in said.stderr
+
+
+def test_a_ranking_is_followed_as_it_happens(served: Served, tiny_zoo: TinyZoo, tmp_path: Path) -> None:
+    archive = tmp_path / "trees.zip"
+    archive.write_bytes(zipped(class_folders()))
+    with Client(served.url) as client:
+        names = [client.add_model(ModelCreate.model_validate(model.request())).name for model in tiny_zoo.good[:2]]
+        dataset = client.wait_for_dataset(client.upload_dataset(archive).id, timeout_seconds=60)
+        ranking = client.create_ranking(RankingCreate(dataset=dataset.id, models=names)).id
+        crowd = [threading.Thread(target=lambda: ends.append(list(client.follow(ranking))[-1])) for _ in range(60)]
+        ends: list[RankingStatus] = []
+        for follower in crowd:
+            follower.start()
+        heard = list(client.follow(ranking))
+        assert [status.state for status in heard[:-1]] == sorted(
+            (status.state for status in heard[:-1]), key=["queued", "running"].index
+        )
+        assert all(before != after for before, after in pairwise(heard))
+        assert heard[-1].state == "done"
+        assert heard[-1].progress == client.ranking(ranking).progress
+        assert heard[-1].progress.models_done == 2
+        for follower in crowd:
+            follower.join(timeout=60)
+        assert ends == [heard[-1]] * 60
+        again = httpx.get(f"{served.url}/v1/rankings/{ranking}/events", timeout=10).text
+        assert again.count("event: done") == 1
+        assert "event: progress" not in again
+        with pytest.raises(ApiProblem, match="no ranking 'rk_none'"):
+            list(client.follow("rk_none"))

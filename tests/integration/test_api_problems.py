@@ -150,7 +150,8 @@ def test_what_needs_no_torch_loads_none(module: str, tmp_path) -> None:
             ";heavy",
             ";from starlette.testclient import TestClient; from service.core.settings import Settings;"
             "from pathlib import Path;"
-            f"client = TestClient(service.api.app.create_app(Settings(data_dir=Path({str(tmp_path)!r}))));"
+            f"client = TestClient(service.api.app.create_app(Settings(data_dir=Path({str(tmp_path)!r}))),"
+            "base_url='http://127.0.0.1');"
             "client.__enter__(); client.get('/v1/estimators'); client.get('/v1/models'); client.get('/');"
             "client.__exit__();heavy",
         )
