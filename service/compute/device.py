@@ -3,7 +3,10 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -33,15 +36,28 @@ def device_name(device: torch.device, /) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def decode_threads(setting: int, /) -> int:
+def cores(setting: int, /) -> int:
     return setting or len(os.sched_getaffinity(0))
 
 
-def batch_size(setting: int, device: torch.device, /) -> int:
-    """Images a forward pass: on a CPU few enough that a layer's output stays in the cache and on the heap."""
-    if setting:
-        return setting
-    return 64 if device.type == "cuda" else max(4, 2 * decode_threads(0))
+@contextmanager
+def intra_op_threads(count: int, /) -> Iterator[None]:
+    """How many threads one operation takes meanwhile, in every thread that starts meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def native_bfloat16(device: torch.device, /) -> bool:
+    """Whether the device multiplies bfloat16 itself; elsewhere it is right, and slow."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text(encoding="utf-8", errors="replace").split()) if info.exists() else set()
+    return not flags.isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h

@@ -11,15 +11,19 @@ import numpy.typing as npt
 import torch
 
 from service.compute.device import device_name
-from service.compute.embedding import ReadBlob, embed_group
+from service.compute.embedding import Embedded, Progress, embed_group
+from service.compute.pipeline import MAX_PIXELS, Limits, ReadBlob
+from service.compute.precision import PROBE_IMAGES, PrecisionPolicy, extractor_for, spread
 from service.compute.reference import ReferenceSet, WarmMoments
 from service.compute.scoring import score_model
+from service.compute.warm import WarmModels
 from service.core.errors import Cancelled
-from service.embeddings.protocol import EmbeddingStore
+from service.embeddings.protocol import EmbeddingStore, StoreKey
 from service.rankings.results import Failed, Scored
-from zoo.catalog import ModelCard
+from zoo.catalog import ModelCard, Precision, extractor_id
 from zoo.errors import ZooError
-from zoo.extract import Extractor, load
+from zoo.extract import Extractor
+from zoo.preprocess import decode, prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,20 @@ class Workplace:
     read_blob: ReadBlob
     weights_cache: Path
     device: torch.device
-    batch_size: int
-    threads: int
-    segment_rows: int
+    batch_size: int  # 0: found
+    limits: Limits
+    precision: PrecisionPolicy
+    models: WarmModels
     warm: WarmMoments
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A model with everything embedded, loaded or not."""
+
+    card: ModelCard
+    params: int
+    extractor_id: str
 
 
 def compute_group(
@@ -44,6 +58,7 @@ def compute_group(
     reference: ReferenceSet | None,
     /,
     *,
+    known_as: Mapping[str, str] | None = None,
     lacking: Callable[[str], Sequence[str]],
     at: Workplace,
     report: Callable[[Mapping[str, Any]], None],
@@ -52,48 +67,63 @@ def compute_group(
 ) -> None:
     """Calls `done` once for every model; what goes wrong with one never reaches the others.
 
-    `lacking` names the estimators without a score yet, by extractor. The reference set is embedded in the same pass.
+    `known_as` names the extractors of pinned models: one that has embedded everything already is scored without its
+    weights. `lacking` names the estimators without a score yet, by extractor. The reference set is embedded in the same
+    pass.
     """
+    images = hashes if reference is None else [*hashes, *reference.hashes]
+    ready = {
+        ident: found
+        for ident, extractor in (known_as or {}).items()
+        if (found := _pinned(cards[ident], extractor)) is not None
+        and not at.store.missing(StoreKey(at.project_id, extractor), images)
+    }
     state: dict[str, Any] = {"stage": "loading weights", "images_embedded": 0, "images_to_embed": 0}
     report(state)
     extractors: dict[str, Extractor] = {}
     for ident, card in cards.items():
+        if ident in ready:
+            continue
         if cancelled():
             raise Cancelled("The ranking was told to stop.")
         try:
-            extractors[ident] = load(card, device=at.device, cache_dir=at.weights_cache)
+            extractors[ident] = _extractor(card, hashes, labels, at)
         except ZooError as error:
             done(ident, Failed(f"{type(error).__name__}: {error}"))
-    if not extractors:
-        return
 
     meter = _Meter(report)
-    embedded = embed_group(
-        extractors,
-        hashes if reference is None else [*hashes, *reference.hashes],
-        project_id=at.project_id,
-        store=at.store,
-        read_blob=at.read_blob,
-        batch_size=at.batch_size,
-        threads=at.threads,
-        segment_rows=at.segment_rows,
-        progress=meter.progress,
-        cancelled=cancelled,
-    )
+    embedded = Embedded()
+    if extractors:
+        embedded = embed_group(
+            extractors,
+            images,
+            project_id=at.project_id,
+            store=at.store,
+            read_blob=at.read_blob,
+            batch_size=lambda extractor: at.models.batch_size(extractor, at.batch_size),
+            limits=at.limits,
+            device=at.device,
+            progress=meter.progress,
+            cancelled=cancelled,
+        )
     meter.stage("scoring")
-    for ident, extractor in extractors.items():
+    for ident, reason in embedded.failed.items():
+        done(ident, Failed(reason))
+    ready |= {
+        ident: _Ready(x.card, x.params, x.extractor_id)
+        for ident, x in extractors.items()
+        if ident not in embedded.failed
+    }
+    for ident, model in ready.items():
         if cancelled():
             raise Cancelled("The ranking was told to stop.")
-        if ident in embedded.failed:
-            done(ident, Failed(embedded.failed[ident]))
-            continue
         scores = score_model(
-            lacking(extractor.extractor_id),
+            lacking(model.extractor_id),
             hashes,
             labels,
             project_id=at.project_id,
-            extractor_id=extractor.extractor_id,
-            has_source_probs=extractor.num_classes > 0,
+            extractor_id=model.extractor_id,
+            has_source_probs=bool(model.card.num_classes),
             store=at.store,
             reference=reference,
             warm=at.warm,
@@ -101,19 +131,44 @@ def compute_group(
         done(
             ident,
             Scored(
-                card=extractor.card,
-                params=extractor.params,
-                extractor_id=extractor.extractor_id,
+                card=model.card,
+                params=model.params,
+                extractor_id=model.extractor_id,
                 scores=tuple(scores),
                 device=device_name(at.device),
                 images_per_second=embedded.images_per_second.get(ident),
                 identity={
-                    "architecture": extractor.card.architecture,
-                    "weights_sha256": extractor.weights_sha256,
-                    "precision": extractor.precision,
+                    "architecture": model.card.architecture,
+                    "weights_sha256": model.card.weights.sha256,
+                    "precision": _precision(model),
                 },
             ),
         )
+
+
+def _pinned(card: ModelCard, ident: str) -> _Ready | None:
+    """The model as its card has it, where that says everything that scoring needs."""
+    if card.weights.sha256 is None or card.params is None or card.feature_dim is None or card.num_classes is None:
+        return None
+    return _Ready(card, card.params, ident)
+
+
+def _precision(model: _Ready) -> Precision:
+    sha256 = model.card.weights.sha256 or ""
+    exact = extractor_id(model.card, weights_sha256=sha256)
+    return "float32" if model.extractor_id == exact else "bfloat16"
+
+
+def _extractor(card: ModelCard, hashes: Sequence[bytes], labels: npt.NDArray[np.int64], at: Workplace) -> Extractor:
+    def load(card: ModelCard, precision: Precision) -> Extractor:
+        return at.models.load(card, device=at.device, cache_dir=at.weights_cache, precision=precision)
+
+    def sample(card: ModelCard) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen = spread(labels, PROBE_IMAGES)
+        decoded = (decode(at.read_blob(hashes[i]), max_pixels=MAX_PIXELS) for i in chosen)
+        return torch.stack([prepare(image, card.preprocess) for image in decoded]), torch.from_numpy(labels[chosen])
+
+    return extractor_for(card, policy=at.precision, load=load, sample=sample)
 
 
 class _Meter:
@@ -124,10 +179,14 @@ class _Meter:
         self._started = time.perf_counter()
         self._state: dict[str, Any] = {"stage": "embedding"}
 
-    def progress(self, embedded: int, total: int) -> None:
+    def progress(self, made: Progress) -> None:
         seconds = time.perf_counter() - self._started
-        rate = embedded / seconds if embedded and seconds > 0 else None
-        self._state |= {"images_embedded": embedded, "images_to_embed": total, "images_per_second": rate}
+        self._state |= {
+            "images_embedded": made.embedded,
+            "images_to_embed": made.to_embed,
+            "images_per_second": made.embedded / seconds if made.embedded and seconds > 0 else None,
+            "stage_seconds": dict(made.stage_seconds),
+        }
         self._report(self._state)
 
     def stage(self, name: str) -> None:

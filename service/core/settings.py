@@ -7,6 +7,7 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -51,8 +52,14 @@ class WorkerSettings(_Group):
     poll_seconds: PositiveFloat = 0.2
     max_attempts: PositiveInt = 3
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
-    batch_size: NonNegativeInt = Field(default=0, description="0: 64 on a GPU, two a core on a CPU")
-    decode_threads: NonNegativeInt = Field(default=0, description="0: one a core")
+    batch_size: NonNegativeInt = Field(default=0, description="0: measured on a GPU, four on a CPU")
+    decode_threads: NonNegativeInt = Field(default=0, description="0: one a core; on a CPU they compute as well")
+    precision: PrecisionChoice = Field(
+        default="auto", description="of models not yet used in a project; auto: bfloat16 where a probe finds no harm"
+    )
+    pixel_bytes: PositiveInt = Field(default=256 * 2**20, description="of decoded images waiting for a forward pass")
+    feature_bytes: PositiveInt = Field(default=512 * 2**20, description="of features waiting to be written")
+    warm_model_bytes: PositiveInt = Field(default=2 * 2**30, description="of weights kept loaded between tasks")
     models_per_task: PositiveInt = 4
 
 

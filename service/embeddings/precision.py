@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
 from service.embeddings import repository
+from service.embeddings.protocol import StoreKey
 from service.embeddings.tables import PrecisionRow
 from service.keys.repository import lock_project
 from zoo.catalog import ModelCard, Precision, extractor_id
@@ -53,3 +54,11 @@ def settle(session: Session, project_id: str, float32_id: str, found: Decision, 
     )
     session.flush()
     return found.precision
+
+
+def decided(session: Session, project_id: str, float32_id: str, /) -> Precision | None:
+    """The decision; float32 where that is what the project holds already; None where nothing is settled."""
+    found = repository.precisions(session, project_id, [float32_id]).get(float32_id)
+    if found is None and repository.active_segments(session, StoreKey(project_id, float32_id)):
+        return "float32"
+    return found

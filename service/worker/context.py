@@ -9,6 +9,7 @@ from typing import Any
 
 from service.blobs.store import BlobStore
 from service.compute.reference import WarmMoments
+from service.compute.warm import WarmModels
 from service.core.db import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
@@ -28,6 +29,7 @@ class WorkerContext:
     blobs: BlobStore
     store: SegmentStore
     limits: Limits
+    models: WarmModels
     warm: WarmMoments = field(default_factory=WarmMoments)
     worker_id: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{new_id('wk')[-8:]}")
 
@@ -39,6 +41,7 @@ class WorkerContext:
             blobs=BlobStore(settings.blob_root),
             store=open_store(settings, database),
             limits=limits_from(settings),
+            models=WarmModels(settings.worker.warm_model_bytes),
         )
 
     def manifest_path(self, project_id: str, dataset_id: str, /) -> Path:

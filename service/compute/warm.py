@@ -1,0 +1,64 @@
+"""The models last used stay loaded, so that a ranking with little to embed reads no weights.
+
+Nothing here loads torch before it is needed, so that a worker's context can hold this.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.catalog import ModelCard, Precision, extractor_id
+
+if TYPE_CHECKING:
+    import torch
+
+    from zoo.extract import Extractor
+
+_Key = tuple[str, int, str]
+
+
+@dataclass(slots=True)
+class WarmModels:
+    """Loaded models, up to so many bytes of weights; the longest unused go first."""
+
+    kept_bytes: int
+    _kept: "OrderedDict[_Key, Extractor]" = field(default_factory=OrderedDict)
+    _batches: dict[_Key, int] = field(default_factory=dict)
+
+    def load(
+        self, card: ModelCard, /, *, device: "torch.device", cache_dir: Path, precision: Precision = "float32"
+    ) -> "Extractor":
+        """The card's extractor; raises what `zoo.extract.load` raises."""
+        from zoo.extract import load
+
+        if card.weights.sha256 is not None and card.num_classes is not None:
+            ident = extractor_id(card, weights_sha256=card.weights.sha256, precision=precision)
+            found = self._kept.get((ident, card.num_classes, str(device)))
+            if found is not None:
+                # The same weights may have another name by now.
+                return self.keep(replace(found, card=replace(card, feature_dim=found.feature_dim)))
+        return self.keep(load(card, device=device, cache_dir=cache_dir, precision=precision))
+
+    def keep(self, extractor: "Extractor", /) -> "Extractor":
+        key = _key(extractor)
+        self._kept[key] = extractor
+        self._kept.move_to_end(key)
+        while len(self._kept) > 1 and sum(e.weight_bytes for e in self._kept.values()) > self.kept_bytes:
+            self._kept.popitem(last=False)
+        return extractor
+
+    def drop(self, extractor: "Extractor", /) -> None:
+        self._kept.pop(_key(extractor), None)
+
+    def batch_size(self, extractor: "Extractor", setting: int, /) -> int:
+        from service.compute.batches import batch_size
+
+        key = _key(extractor)
+        if setting or key not in self._batches:
+            self._batches[key] = batch_size(extractor, setting)
+        return self._batches[key]
+
+
+def _key(extractor: "Extractor") -> _Key:
+    return extractor.extractor_id, extractor.num_classes, str(extractor.device)
