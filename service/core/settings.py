@@ -60,7 +60,7 @@ class WorkerSettings(_Group):
     pixel_bytes: PositiveInt = Field(default=256 * 2**20, description="of decoded images waiting for a forward pass")
     feature_bytes: PositiveInt = Field(default=512 * 2**20, description="of features waiting to be written")
     warm_model_bytes: PositiveInt = Field(default=2 * 2**30, description="of weights kept loaded between tasks")
-    models_per_task: PositiveInt = 4
+    models_per_task: PositiveInt = 8
 
 
 class StoreSettings(_Group):

@@ -13,18 +13,20 @@ class Candidate:
     params: int | None
 
 
-def group(candidates: Iterable[Candidate], /, *, models_per_task: int) -> list[list[str]]:
-    """Tasks as lists of model ids: one preprocessing signature each, the cheapest models first."""
+def group(candidates: Iterable[Candidate], /, *, models_per_task: int, workers: int = 1) -> list[list[str]]:
+    """Tasks as lists of model ids: those of one preprocessing signature together, the cheapest first.
+
+    A task reads and decodes every image once, whatever the number of its signatures, so that tasks are as large as
+    they may be; but no worker is left without one.
+    """
     by_signature: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         by_signature.setdefault(candidate.signature, []).append(candidate)
-    groups: list[tuple[float, list[str]]] = []
     for members in by_signature.values():
         members.sort(key=_cost)
-        for start in range(0, len(members), models_per_task):
-            chunk = members[start : start + models_per_task]
-            groups.append((_cost(chunk[0])[0], [c.model_id for c in chunk]))
-    return [ids for _, ids in sorted(groups, key=lambda pair: (pair[0], pair[1]))]
+    ordered = [c.model_id for members in sorted(by_signature.values(), key=lambda m: _cost(m[0])) for c in members]
+    size = max(1, min(models_per_task, -(-len(ordered) // max(1, workers))))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
 def _cost(candidate: Candidate) -> tuple[float, str]:

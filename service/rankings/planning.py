@@ -19,6 +19,8 @@ from service.rankings.tables import RankingRow
 from service.scoring import repository as scoring
 from zoo.catalog import ModelCard
 
+ALIVE_SECONDS = 15.0  # an idle worker reports every five
+
 
 def plan(
     session: Session,
@@ -55,7 +57,8 @@ def plan(
         else:
             to_compute.append(Candidate(ident, cards[ident].preprocess.signature, rows[ident].params))
     per_model = sizes[split] + _reference_images(session, ranking)
-    for model_ids in group(to_compute, models_per_task=models_per_task):
+    workers = jobs.workers_alive(session, within_seconds=ALIVE_SECONDS)
+    for model_ids in group(to_compute, models_per_task=models_per_task, workers=workers):
         jobs.enqueue(
             session,
             project_id=ranking.project_id,

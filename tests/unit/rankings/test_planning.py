@@ -9,14 +9,23 @@ from service.rankings.ordering import TIE_Z, order
 from service.rankings.planner import Candidate, group, split_to_score
 
 
-def test_groups_share_a_signature_and_the_cheapest_come_first() -> None:
+def test_models_of_one_signature_stand_together_and_the_cheapest_come_first() -> None:
     candidates = [
         Candidate("big", "224", 90),
         Candidate("small", "224", 10),
         Candidate("unknown", "224", None),
         Candidate("other", "384", 5),
     ]
-    assert group(candidates, models_per_task=2) == [["other"], ["small", "big"], ["unknown"]]
+    assert group(candidates, models_per_task=8) == [["other", "small", "big", "unknown"]]
+    assert group(candidates, models_per_task=2) == [["other", "small"], ["big", "unknown"]]
+    assert group([], models_per_task=2) == []
+
+
+def test_no_worker_is_left_without_a_task() -> None:
+    candidates = [Candidate(str(number), "224", number) for number in range(5)]
+    assert [len(ids) for ids in group(candidates, models_per_task=8, workers=2)] == [3, 2]
+    assert [len(ids) for ids in group(candidates, models_per_task=8, workers=9)] == [1] * 5
+    assert [len(ids) for ids in group(candidates, models_per_task=2, workers=0)] == [2, 2, 1]
 
 
 def test_the_training_split_is_scored_where_there_is_one() -> None:
