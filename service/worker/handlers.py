@@ -173,6 +173,7 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         hashes,
         labels,
         _reference_set(context, ranking),
+        known_as={ident: known for ident in rows if (known := entries[ident].extractor_id) is not None},
         lacking=lacking,
         at=workplace(context, task.project_id),
         report=watch.report,

@@ -8,6 +8,7 @@ from service.core.clock import utc_now
 from service.datasets import repository as datasets
 from service.datasets.manifest import read_manifest
 from service.embeddings import repository as embeddings
+from service.embeddings.precision import extractor_ids
 from service.embeddings.protocol import StoreKey
 from service.inspections import findings, repository
 from service.inspections.images import distinct_images
@@ -28,8 +29,11 @@ def inspect_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None
         dataset = datasets.get(session, task.project_id, inspection.dataset_id)
         model = models.get(session, task.project_id, inspection.model_id)
         inspection.state = "running"
+        card = ModelCard.from_json(model.card)
+        pinned = [] if card.weights.sha256 is None else [(card, card.weights.sha256)]
+        extractor = next(iter(extractor_ids(session, task.project_id, pinned)), None)
     images = distinct_images(read_manifest(context.manifest_path(task.project_id, dataset.id)))
-    outcome = _embedded(context, task, watch, ModelCard.from_json(model.card), images.hashes)
+    outcome = _embedded(context, task, watch, card, extractor, images.hashes)
     if isinstance(outcome, Failed):
         problem = {"type": "/problems/extraction-failed", "title": "The model gave no features", "status": 422}
         end(context, task, error={**problem, "detail": outcome.reason})
@@ -48,7 +52,7 @@ def inspect_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None
 
 
 def _embedded(
-    context: WorkerContext, task: Task, watch: Watch, card: ModelCard, hashes: list[bytes], /
+    context: WorkerContext, task: Task, watch: Watch, card: ModelCard, extractor: str | None, hashes: list[bytes], /
 ) -> Scored | Failed:
     """A ranking of one model by no estimator: what is stored already is not embedded again."""
     from service.compute.group import compute_group
@@ -60,6 +64,7 @@ def _embedded(
         hashes,
         np.zeros(len(hashes), dtype=np.int64),
         None,
+        known_as={} if extractor is None else {"model": extractor},
         lacking=lambda _extractor: (),
         at=workplace(context, task.project_id),
         report=watch.report,
