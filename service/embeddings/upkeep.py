@@ -1,6 +1,6 @@
 """What keeps a store in order: many small segments become one, and files that no row needs go."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,59 @@ class Compacted:
     segments_before: int
     segments_after: int
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    segment: SegmentInfo
+    problem: str
+
+
+def find_damage(store: SegmentStore, database: Database, project_id: str, progress: Progress, /) -> list[Damage]:
+    """Reads every segment in use to its end and takes those out of use whose files are not what was registered.
+
+    Their rows count as missing from then on. `progress` is called with bytes.
+    """
+    with database.read() as session:
+        segments = [info for info in repository.all_segments(session, project_id) if info.state == "active"]
+    owners = {sha: info.id for info in segments for sha in (info.vectors_sha256, info.hashes_sha256)}
+    total, done, found = sum(info.bytes for info in segments), 0, []
+    for info in segments:
+        progress(done, total)
+        problem = _problem(store, info, owners)
+        done += info.bytes
+        if problem is not None:
+            with database.write() as session:
+                # Not damaged but collected or merged meanwhile, where it is not in use any more.
+                if repository.retire_segments(session, [info.id], state="damaged"):
+                    found.append(Damage(info, problem))
+    progress(total, total)
+    return found
+
+
+def _problem(store: SegmentStore, info: SegmentInfo, owners: Mapping[str, str]) -> str | None:
+    names = SegmentNames.of(info.key, info.id)
+    sizes = {names.hashes: info.n_rows * HASH_BYTES}
+    sizes[names.vectors] = info.bytes - sizes[names.hashes]
+    for name, sha256 in ((names.vectors, info.vectors_sha256), (names.hashes, info.hashes_sha256)):
+        about, file = store.files.digest(name), name.rpartition("/")[2]
+        if about is None:
+            return f"{file} is gone"
+        if about.sha256 in owners and about.sha256 != sha256:
+            return f"{file} is a file of {owners[about.sha256]}"
+        if about.size != sizes[name]:
+            return f"{file} has {about.size} of {sizes[name]} bytes"
+        if about.sha256 != sha256:
+            return f"{file} is not what was written: its size is right, its bytes are not"
+    return None
+
+
+def intact_hashes(store: SegmentStore, info: SegmentInfo, /) -> list[bytes] | None:
+    """Of which images a segment holds rows, as far as its list of them is what was written."""
+    about = store.files.digest(SegmentNames.of(info.key, info.id).hashes)
+    if about is None or about.sha256 != info.hashes_sha256:
+        return None
+    return _hashes(Segment(store.files, info))
 
 
 def compact(store: SegmentStore, database: Database, project_id: str, progress: Progress, /) -> Compacted:

@@ -51,3 +51,10 @@ def latest(session: Session, dataset_id: str, /) -> list[InspectionRow]:
     for row in session.scalars(query):
         newest.setdefault(row.model_id, row)
     return list(newest.values())
+
+
+def datasets_embedded_by(session: Session, project_id: str, extractor_id: str, /) -> set[str]:
+    query = select(InspectionRow.dataset_id).where(
+        InspectionRow.project_id == project_id, InspectionRow.extractor_id == extractor_id
+    )
+    return set(session.scalars(query))

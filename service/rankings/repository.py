@@ -129,3 +129,18 @@ def extractors_in_use(session: Session, project_id: str, /) -> set[str]:
         .where(RankingRow.project_id == project_id, RankingRow.state.not_in(ENDED), EntryRow.extractor_id.is_not(None))
     )
     return {ident for ident in session.scalars(query) if ident is not None}
+
+
+def embedded_by(session: Session, project_id: str, extractor_id: str, /) -> set[tuple[str, str | None]]:
+    """The (dataset, split) pairs that rankings have had the extractor embed; no split is the whole dataset."""
+    query = (
+        select(RankingRow.dataset_id, RankingRow.split, RankingRow.reference_dataset_id)
+        .join(EntryRow, EntryRow.ranking_id == RankingRow.id)
+        .where(RankingRow.project_id == project_id, EntryRow.extractor_id == extractor_id)
+    )
+    found: set[tuple[str, str | None]] = set()
+    for dataset_id, split, reference_id in session.execute(query):
+        found.add((dataset_id, split))
+        if reference_id is not None:
+            found.add((reference_id, None))
+    return found
