@@ -1,15 +1,12 @@
-"""Measure the feature-based and probability-based estimators: noise by width, honesty of errors, speed.
+"""Measure the feature-based and probability-based estimators: noise by width, and speed.
 
 python -m benchmarks.estimators_features noise
 python -m benchmarks.estimators_features speed
-python -m benchmarks.estimators_features halves FOLDER   (npz files with features [N, D], labels [N] and, if the model
-keeps its classifier, probs [N, Cs]; files are named model__dataset.npz)
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,46 +67,6 @@ def noise(seeds: int) -> None:
         print(f"{name:17s} {cells}  largest drift {drift:.1f} standard errors", flush=True)
 
 
-def halves(folder: Path, splits: int) -> None:
-    files = sorted(folder.glob("*__*.npz"))
-    data = {file.stem: {key: torch.from_numpy(value) for key, value in np.load(file).items()} for file in files}
-    one: dict[str, tuple[str, Callable[[Tensor, Tensor, Tensor], Score]]] = {
-        "knn": ("features", lambda x, y, b: knn(x, y, blocks=b)),
-        "linear_probe": ("features", lambda x, y, b: linear_probe(x, y, blocks=b)),
-        "parc": ("features", lambda x, y, b: parc(x, y, blocks=b)),
-        "leep": ("probs", lambda x, y, b: leep(x, y, blocks=b)),
-        "nce": ("probs", lambda x, y, b: nce(x, y, blocks=b)),
-    }
-    for name, (kind, score) in one.items():
-        inside = [covered(d[kind], d["labels"], score, splits) for d in data.values() if kind in d]
-        print(f"{name:17s} {np.mean(inside):.3f} of {len(inside) * splits} splits, by set {np.round(inside, 2)}")
-    for name, distance in (("mmd", mmd), ("proxy_a_distance", proxy_a_distance)):
-        inside = []
-        for stem, d in data.items():
-            model, _, _ = stem.partition("__")
-            reference_name = next(key for key in data if key.startswith(f"{model}__"))
-            if reference_name == stem:
-                continue
-            reference = data[reference_name]["features"]
-
-            def score(
-                x: Tensor, y: Tensor, b: Tensor, d: Callable[..., Score] = distance, r: Tensor = reference
-            ) -> Score:
-                return d(x, r, blocks=b)
-
-            inside.append(covered(d["features"], d["labels"], score, splits))
-        print(f"{name:17s} {np.mean(inside):.3f} of {len(inside) * splits} splits, by set {np.round(inside, 2)}")
-
-
-def covered(x: Tensor, y: Tensor, score: Callable[[Tensor, Tensor, Tensor], Score], splits: int) -> float:
-    hits = 0
-    for seed in range(splits):
-        order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-        a, b = (score(x[half], y[half], block_ids(y[half])) for half in (order[: len(y) // 2], order[len(y) // 2 :]))
-        hits += abs(a.value - b.value) <= 1.645 * np.hypot(a.stderr or 0.0, b.stderr or 0.0)
-    return hits / splits
-
-
 def speed() -> None:
     def measured(name: str, call: Callable[[], object]) -> None:
         cpu, wall = time.process_time(), time.perf_counter()
@@ -128,18 +85,13 @@ def speed() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["noise", "halves", "speed"])
-    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("what", choices=["noise", "speed"])
     parser.add_argument("--repeats", type=int, default=20)
     arguments = parser.parse_args()
     if arguments.what == "noise":
         noise(arguments.repeats)
-    elif arguments.what == "speed":
-        speed()
-    elif arguments.folder is None:
-        parser.error("halves needs a folder of npz files")
     else:
-        halves(arguments.folder, arguments.repeats)
+        speed()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class HeldOut:
     Attributes:
         own: Probability of the own class `[N]`; 0 for the only image of a class.
         log_own: Its logarithm `[N]`.
-        softened: exp(own) over the sum of exp of every class's probability `[N]`.
+        softened: exp(own) over the sum of exp of every class's probability `[N]`; empty unless asked for.
         right: Whether the own class has the largest probability `[N]`.
     """
 
@@ -71,7 +71,7 @@ def leverages(view: View, /) -> Leverages:
     return known
 
 
-def held_out(view: View, mixing: Tensor | None, /) -> HeldOut:
+def held_out(view: View, mixing: Tensor | None, /, *, soften: bool = False) -> HeldOut:
     """Posteriors with each image held out, the class means replaced by `mixing @ means` where a mixing is given.
 
     Without image i of class c, whose mean then moves by -v/(n_c - 1) and whose scatter loses g v v^T with
@@ -90,7 +90,9 @@ def held_out(view: View, mixing: Tensor | None, /) -> HeldOut:
     trace = float((inflation * found.leverage / remaining)[several].mean()) if bool(several.any()) else 0.0
     scale = (view.n - 1 - view.n_classes) / (1 - found.shrinkage)
     parts = [
-        _posteriors(found, means, products, counts, inflation, remaining, trace, scale, slice(start, start + _CHUNK))
+        _posteriors(
+            found, means, products, counts, inflation, remaining, trace, scale, slice(start, start + _CHUNK), soften
+        )
         for start in range(0, view.n, _CHUNK)
     ]
     return HeldOut(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -115,7 +117,7 @@ def posterior(view: View, rows: Tensor, /) -> Tensor:
 
 def _posteriors(
     found: Leverages, means: Tensor, products: Tensor, counts: Tensor, inflation: Tensor, remaining: Tensor,
-    trace: float, scale: float, rows: slice,
+    trace: float, scale: float, rows: slice, soften: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     classes, leverage = found.classes[rows], found.leverage[rows, None]
     own_index = classes[:, None]
@@ -130,9 +132,8 @@ def _posteriors(
     own = -0.5 * scale * (own_distance - trace / (own_count - 1).clamp_min(1)) + (own_count - 1).log()
     logits = logits.scatter(1, own_index, own)
     log_posterior = torch.log_softmax(logits, 1)
-    posterior = log_posterior.exp()
     log_own = log_posterior.gather(1, own_index)[:, 0]
-    soft = torch.softmax(posterior, 1).gather(1, own_index)[:, 0]
+    soft = torch.softmax(log_posterior.exp(), 1).gather(1, own_index)[:, 0] if soften else log_own[:0]
     return log_own.exp(), log_own, soft, logits.argmax(1) == classes
 
 
@@ -166,15 +167,15 @@ def _near(view: View, parent: View) -> Leverages:
     norms = before.norms[index]
     shrinkage = _shrinkage(view, norms)
     shift = _shift(view, shrinkage)
-    solved, _ = view.form.solve(view.rotated_means, shift)
-    weights = view.form.unrotate(solved)
+    form = view.form_at(shift)
+    weights = form.unrotate(form.solve(view.rotated_means, shift)[0])
     offsets = view.means @ weights
     # in the rows' own precision and over all of them: an error of 1e-6 is nothing beside a standard error, a copy is
     products = (rows @ weights.to(rows.dtype))[index].to(torch.float64) - offsets[classes]
     sample = torch.linspace(0, view.n - 1, _SAMPLED, device=index.device).round().to(torch.int64)
     v = (rows[index[sample]].to(torch.float64) - view.means[classes[sample]]).T
-    turned = view.form.rotate(v)
-    exact = (turned * view.form.solve(turned, shift)[0]).sum(0)
+    turned = form.rotate(v)
+    exact = (turned * form.solve(turned, shift)[0]).sum(0)
     ratio = float(exact.sum() / before.leverage[index[sample]].sum())
     return Leverages(shrinkage, shift, norms, before.leverage[index] * ratio, products, offsets, classes)
 

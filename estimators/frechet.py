@@ -136,7 +136,7 @@ def _root_trace_near(view: View, parent: View, reference: ClassMoments) -> float
     value, gradient = known
     mean = view.moments.sums.sum(0) / view.n
     second = view.moments.second_about_shift()
-    inner = (float((gradient * second).sum()) / view.n) - float(mean @ gradient @ mean)
+    inner = float(gradient.reshape(-1) @ second.reshape(-1)) / view.n - float(mean @ gradient @ mean)
     return 0.5 * float(value) + inner
 
 

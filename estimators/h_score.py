@@ -111,6 +111,6 @@ def _explained(view: View, shift: float) -> tuple[float, float]:
     if not shift:
         return explained, float(view.form.size)
     # tr((S+s)^-1 S) = r - s tr((S+s)^-1), and S = W + F^T F moves the trace of the inverse by d/ds log det(I + G)
-    kept = view.form.size - shift * view.form.inverse_trace(shift)
+    kept = view.form.size - shift * view.form_at(shift).inverse_trace(shift)
     moved = shift * float((inverse * (mix @ derivative @ mix.T)).sum())
     return explained, kept + moved

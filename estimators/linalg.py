@@ -15,6 +15,7 @@ _CHUNK = 2048
 _TILE = 256
 _SWEPT = 64  # columns from which rows are swept over all of them at once, in place of a solve a shift
 _SWEPT_AT_ONCE = 2**14
+_FINEST_ROUGH = 1e-4  # of the norm: shifts from here on may be solved in a form reduced in float32
 _SMALL_SHIFT = 1e-9  # of the norm: below it the trace of the inverse is taken from eigenvalues
 
 
@@ -61,24 +62,33 @@ class ShiftedForm:
     with nothing beside the diagonal.
     """
 
-    def __init__(self, matrix: Tensor, /) -> None:
-        """Factor a symmetric `[r, r]` float64 matrix (left unchanged)."""
+    def __init__(self, matrix: Tensor, /, *, rough: bool = False) -> None:
+        """Factor a symmetric `[r, r]` float64 matrix (left unchanged).
+
+        `rough` reduces it in float32, on the CPU: half the cost, and good enough beside a standard error for shifts
+        from `finest` on.
+        """
         self._device = matrix.device
+        self.finest = 0.0
         self._vectors: Tensor | None = None
         if matrix.device.type != "cpu":
             self._values, self._vectors = torch.linalg.eigh(matrix)
             self.norm = float(self._values.abs().max())
             return
-        a = matrix.numpy().T
+        a = (matrix.to(torch.float32) if rough else matrix).numpy().T
         if matrix.shape[0] == 1:
-            self._d, self._e = a[0].copy(), np.zeros(0)
+            self._d, self._e = matrix.numpy()[0].copy(), np.zeros(0)
         else:
-            work = int(lapack.dsytrd_lwork(a.shape[0], lower=1)[0])
-            self._reflectors, self._d, self._e, self._tau, info = lapack.dsytrd(a, lower=1, lwork=work)
+            length, reduce = lapack.get_lapack_funcs(("sytrd_lwork", "sytrd"), (a,))
+            work = int(length(a.shape[0], lower=1)[0])
+            self._reflectors, d, e, self._tau, info = reduce(a, lower=1, lwork=work)
             if info:
                 raise Degenerate("the scatter of the features could not be brought to tridiagonal form")
-        e = np.abs(self._e)
-        self.norm = float(np.max(np.abs(self._d) + np.append(e, 0.0) + np.append(0.0, e)))
+            self._d, self._e = d.astype(np.float64), e.astype(np.float64)
+        beside = np.abs(self._e)
+        self.norm = float(np.max(np.abs(self._d) + np.append(beside, 0.0) + np.append(0.0, beside)))
+        if rough:
+            self.finest = _FINEST_ROUGH * self.norm
 
     @property
     def size(self) -> int:
@@ -100,7 +110,8 @@ class ShiftedForm:
         b = np.array(columns.numpy(), order="F")
         if self.size > 1:
             lower, work = self._reflectors[1:, :-1], max(1, 64 * b.shape[1])
-            b[1:] = lapack.dormqr("L", "T" if transposed else "N", lower, self._tau, b[1:], work)[0]
+            multiply = lapack.get_lapack_funcs("ormqr", (lower,))
+            b[1:] = multiply("L", "T" if transposed else "N", lower, self._tau, b[1:].astype(lower.dtype), work)[0]
         return torch.from_numpy(b)
 
     def solve(self, rotated: Tensor, shift: float, /) -> tuple[Tensor, float]:

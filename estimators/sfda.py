@@ -89,7 +89,7 @@ def _held_fold(rows: Tensor, classes: Tensor, held: Tensor) -> tuple[Tensor, flo
     train, train_classes = rows[~held], classes[~held]
     view = View(ClassMoments.from_features(train, train_classes), features=train, classes=train_classes)
     others = (view.moments.means.sum(0) - view.moments.means) / (view.n_classes - 1)
-    soft = held_out(view, None).softened[:, None]
+    soft = held_out(view, None, soften=True).softened[:, None]
     mixed = soft * train + (1 - soft) * others[train_classes]
     tested, tested_classes = rows[held], classes[held]
     sure = torch.softmax(posterior(view, tested), 1).gather(1, tested_classes[:, None])

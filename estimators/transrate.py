@@ -131,15 +131,18 @@ def _table(view: View, variant: str) -> dict[int, _Rates]:
     n, counts = view.n, view.counts
     blocks = view.row_blocks
     numbers = [] if blocks is None else torch.unique(blocks).tolist()
-    mean = rows.mean(0, dtype=torch.float64)
+    mean = view.moments.mean if rows is view.features else rows.mean(0, dtype=torch.float64)
     masks = [torch.ones(n, dtype=torch.bool, device=rows.device)]
     masks += [blocks != b for b in numbers] if blocks is not None else []
-    centres, scales = [], []
-    for mask in masks:
-        kept = rows if bool(mask.all()) else rows[mask]
-        centre = kept.mean(0, dtype=torch.float64) - mean
+    distances = _distances(rows, mean)
+    centres, scales = [mean.new_zeros(mean.shape)], [1.0 / float(distances.sum())]
+    for mask in masks[1:]:
+        # the rows' sums about the mean of all are zero, so those of what is kept are minus those of what is not
+        left = int(mask.sum())
+        centre = (mean * (n - left) - rows[~mask].sum(0, dtype=torch.float64)) / left
         centres.append(centre)
-        scales.append(1.0 if variant == "published" else 1.0 / _sum_of_squares(kept, mean + centre))
+        scales.append(1.0 / (float(distances[mask].sum()) - left * float(centre @ centre)))
+    scales = [1.0] * len(masks) if variant == "published" else scales
     order = classes.argsort(stable=True)
     starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(torch.int64).tolist()
     groups = [order[starts[c] : starts[c + 1]] for c in range(view.n_classes)]
@@ -159,29 +162,28 @@ def _table(view: View, variant: str) -> dict[int, _Rates]:
     null = torch.zeros_like(of_classes)
     if variant == "corrected":
         numbers_of_rows = [int(mask.sum()) for mask in masks]
-        null = mean_rate(_random_subsets(rows, mean, counts), by_size=True, of=numbers_of_rows)
+        null = mean_rate(_random_subsets(distances, rows.shape[1], counts), by_size=True, of=numbers_of_rows)
     pairs = zip(of_classes.tolist(), null.tolist(), strict=True)
     return {block: _Rates(*pair) for block, pair in zip([-1, *numbers], pairs, strict=True)}
 
 
-def _sum_of_squares(rows: Tensor, centre: Tensor) -> float:
+def _distances(rows: Tensor, mean: Tensor) -> Tensor:
+    """Squared distance of each row from the mean `[N]`."""
     starts = range(0, rows.shape[0], _CHUNK)
-    return sum(float((rows[i : i + _CHUNK].to(torch.float64) - centre).square().sum()) for i in starts)
+    return torch.cat([(rows[i : i + _CHUNK].to(torch.float64) - mean).square_().sum(1) for i in starts])
 
 
-def _random_subsets(rows: Tensor, mean: Tensor, counts: Tensor) -> list[Tensor]:
+def _random_subsets(distances: Tensor, dim: int, counts: Tensor) -> list[Tensor]:
     """Rows that permuted labels put into a class, for the classes looked at of each permutation."""
-    starts = range(0, rows.shape[0], _CHUNK)
-    distance = torch.cat([(rows[i : i + _CHUNK].to(torch.float64) - mean).square().sum(1) for i in starts])
-    ordered = distance.argsort(stable=True)
+    ordered = distances.argsort(stable=True)
     sizes = counts.to(torch.int64).sort().values
-    work = _PERMUTATIONS * float(torch.minimum(counts, counts.new_tensor(rows.shape[1])) @ counts) * rows.shape[1]
+    work = _PERMUTATIONS * float(torch.minimum(counts, counts.new_tensor(dim)) @ counts) * dim
     step = next((share for share in _SHARES if work / share <= _BUDGET), _SHARES[-1])
     ends = sizes.cumsum(0).tolist()
     generator = torch.Generator().manual_seed(_SEED)
     drawn = []
     for k in range(_PERMUTATIONS):
-        permuted = ordered[torch.randperm(rows.shape[0], generator=generator).to(rows.device)]
+        permuted = ordered[torch.randperm(distances.shape[0], generator=generator).to(distances.device)]
         chosen = range(k % min(step, len(ends)), len(ends), step)
         drawn += [permuted[ends[c] - int(sizes[c]) : ends[c]] for c in chosen]
     return drawn

@@ -12,6 +12,8 @@ from estimators.errors import Degenerate, InvalidInput
 from estimators.linalg import ShiftedForm, gram
 from estimators.moments import ClassMoments
 
+_ROUGH_FROM = 512  # dimensions from which a replicate's scatter is reduced in float32
+
 
 class View:
     """A set of labelled images in the coordinates in which its linear algebra is cheapest.
@@ -55,6 +57,7 @@ class View:
         self.kept = kept
         self.row_blocks: Tensor | None = None
         self.memo: dict[str, object] = {}
+        self._may_be_rough = parent is not None and self.dim >= _ROUGH_FROM and not self.compressed
         self._shifted: dict[float, tuple[Tensor, float]] = {}
 
     @property
@@ -103,8 +106,16 @@ class View:
 
     @cached_property
     def form(self) -> ShiftedForm:
-        """W, prepared for shifted systems."""
-        return ShiftedForm(self.within)
+        """W, prepared for shifted systems; with a block left out, for shifts that are not too small (`form_at`)."""
+        return ShiftedForm(self.within, rough=self._may_be_rough)
+
+    def form_at(self, shift: float, /) -> ShiftedForm:
+        """W, prepared for a system with this shift; the basis of `rotated_means` is its own."""
+        if shift < self.form.finest:
+            self._may_be_rough = False
+            self.__dict__.pop("form")
+            self.__dict__.pop("rotated_means", None)
+        return self.form
 
     @cached_property
     def rotated_means(self) -> Tensor:
@@ -114,14 +125,14 @@ class View:
     def mean_products(self, shift: float, /) -> tuple[Tensor, float]:
         """`M (W + shift I)^-1 M^T` `[C, C]` for the class means M, and `log det (W + shift I)`."""
         if shift not in self._shifted:
-            solved, logdet = self.form.solve(self.rotated_means, shift)
+            solved, logdet = self.form_at(shift).solve(self.rotated_means, shift)
             product = self.rotated_means.T @ solved
             self._shifted[shift] = (0.5 * (product + product.T), logdet)
         return self._shifted[shift]
 
     def mean_products_and_derivative(self, shift: float, /) -> tuple[Tensor, Tensor]:
         """`M (W + shift I)^-1 M^T` and `M (W + shift I)^-2 M^T`, both `[C, C]`."""
-        solved, _ = self.form.solve(self.rotated_means, shift)
+        solved, _ = self.form_at(shift).solve(self.rotated_means, shift)
         product = self.rotated_means.T @ solved
         return 0.5 * (product + product.T), solved.T @ solved
 
