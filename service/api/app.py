@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 
 from service.api.deps import App, caller, storable_address
 from service.api.following import Followers
+from service.api.headers import SecurityHeaders
 from service.api.problems import PROBLEM_RESPONSES, install_problem_handlers
 from service.api.v1 import (
     datasets,
@@ -48,7 +50,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await followers.close()
         database.dispose()
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="zooscout",
         summary="Which pretrained vision model to fine-tune on your data",
         version="0.1.0",
@@ -56,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         responses=PROBLEM_RESPONSES,
     )
     app.state.zooscout = App(settings=settings, database=database, followers=followers)
+    app.add_middleware(SecurityHeaders)
     install_problem_handlers(app)
     storable = [Depends(storable_address)]
     for module in (models, datasets, rankings, events, estimators, scores, keys, reference, embeddings, inspections):

@@ -11,7 +11,7 @@ POLICY = (
 DOCS_POLICY = POLICY.replace("script-src 'self'", "script-src 'self' 'unsafe-inline'").replace(
     "style-src 'self'", "style-src 'self' 'unsafe-inline'"
 )
-DOCS = frozenset({"/docs", "/redoc", "/docs/oauth2-redirect"})
+DOCS = frozenset({"/docs", "/docs/oauth2-redirect"})
 
 
 class SecurityHeaders:
