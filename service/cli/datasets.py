@@ -9,6 +9,7 @@ from rich.table import Table
 from service.cli.embedded import PROJECT, embedded
 from service.cli.output import fail, out, print_json
 from service.datasets import service as datasets
+from service.inspections import service as inspections
 from service.rankings import service as rankings
 
 app = typer.Typer(help="Labelled image datasets.", no_args_is_help=True)
@@ -119,7 +120,8 @@ def list_datasets(
 def show(dataset: Annotated[str, typer.Argument(help="id or name")]) -> None:
     """State, report and fingerprint of a dataset, as JSON."""
     with embedded() as context, context.database.read() as session:
-        print_json(datasets.show(session, PROJECT, dataset))
+        view = datasets.show(session, PROJECT, dataset)
+        print_json(view.model_copy(update={"inspections": inspections.of_dataset(session, PROJECT, view.id)}))
 
 
 @app.command("rm")

@@ -5,10 +5,14 @@ import io
 import json
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from PIL import Image
 
+from service.client import Client
+from service.datasets.schemas import VersionCreate
 from tests.helpers.pictures import class_folders, picture, zipped
 from tests.helpers.service import ROOT, Service, cli
 from tests.helpers.zoo import TinyZoo
@@ -189,6 +193,8 @@ def test_the_command_line_inspects(service: Service, tiny_zoo: TinyZoo) -> None:
     view = json.loads(done.stdout)
     assert view == service.call("GET", f"/v1/inspections/{view['id']}")
     assert view["dataset_id"] == dataset["id"]
+    shown = json.loads(cli(service.settings, "datasets", "show", "odd").stdout)
+    assert [one["id"] for one in shown["inspections"]] == [view["id"]]
     plain = cli(service.settings, "datasets", "inspect", "odd", "--model", model)
     assert "train/cedar/wrong.png" in plain.stdout
     assert "groups of near-copies" in plain.stdout
@@ -214,3 +220,25 @@ def test_the_api_needs_no_torch_to_find_neighbours(inspected, tiny_zoo: TinyZoo)
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_client_makes_versions_inspects_and_finds_neighbours(service: Service, tiny_zoo: TinyZoo, tmp_path) -> None:
+    service.add_models(tiny_zoo.good[1:2])
+    dataset = service.sealed(zipped(FILES), name="odd")
+    client = Client("http://testserver")
+    client._http = service.client
+    (tmp_path / "more.zip").write_bytes(zipped({"train/ash/more.png": picture(0, 31)}))
+    added = client.make_version(dataset["id"], tmp_path / "more.zip", name="more")
+    smaller = client.make_version(dataset["id"], VersionCreate(remove=["train/ash/0.png"]), name="less")
+    asked = service.call("POST", f"/v1/datasets/{dataset['id']}/inspections", 202, json={"model": tiny_zoo.names[1]})
+    service.work()
+    assert (client.dataset(added.id).name, client.dataset(added.id).changes["added"]) == ("more", 1)
+    assert (client.dataset(smaller.id).name, client.dataset(smaller.id).changes["removed"]) == ("less", 1)
+    found = client.neighbours(dataset["id"], "train/ash/copy.bmp", model=tiny_zoo.names[1], k=1)
+    assert found.neighbours[0].path == "train/ash/0.png"
+    worker = threading.Thread(target=lambda: (time.sleep(0.5), service.work()))
+    worker.start()
+    view = client.inspect(dataset["id"], tiny_zoo.names[1], timeout_seconds=60)
+    worker.join()
+    assert view.state == "done"
+    assert view.id != asked["id"]
