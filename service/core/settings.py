@@ -49,7 +49,7 @@ class ServerSettings(_Group):
 
 class WorkerSettings(_Group):
     lease_seconds: PositiveFloat = 60.0
-    poll_seconds: PositiveFloat = 0.05
+    poll_seconds: PositiveFloat = 0.1
     max_attempts: PositiveInt = 3
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     batch_size: NonNegativeInt = Field(default=0, description="0: measured on a GPU, four on a CPU")
