@@ -125,19 +125,32 @@ def test_scores_are_those_of_the_stored_features(service: Service, tiny_zoo: Tin
 
 
 def test_replacing_the_reference_set_embeds_the_new_one_and_nothing_of_the_target(
-    each_service: Service, tiny_zoo: TinyZoo
+    each_service: Service, tiny_zoo: TinyZoo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from service.compute import scoring
+
     service = each_service
+    computed: list[list[str]] = []
+    evaluate = scoring.evaluate
+
+    def watched(evidence: Any, names: Any) -> Any:
+        computed.append(list(names))
+        return evaluate(evidence, names)
+
+    monkeypatch.setattr(scoring, "evaluate", watched)
     service.add_models(tiny_zoo.good)
     dataset = service.sealed()["id"]
     named(service, 1)
     first = service.ranked(dataset, tiny_zoo.names)
     before = rows_embedded(service)
     assert before == 3 * (N_TARGET + 10)
+    assert computed == [PANEL] * 3
+    computed.clear()
 
     replaced = named(service, 2, each=4)
     second = service.ranked(dataset, tiny_zoo.names)
     assert second["progress"]["images_embedded"] == 3 * replaced["n_images"] == rows_embedded(service) - before
+    assert computed == [list(NEED_IT)] * 3
     assert second["reference"]["fingerprint"] == replaced["fingerprint"]
     for name in ("logme", "knn", "h_score"):
         assert values(second, name) == values(first, name)
