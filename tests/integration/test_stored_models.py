@@ -22,6 +22,8 @@ def model(service: Service, tiny_zoo: TinyZoo, tmp_path: Path) -> TinyModel:
 
 
 def lose(service: Service, model: TinyModel) -> None:
+    """As if the file were gone and the worker started anew: none keeps the model loaded."""
+    service.worker.models._kept.clear()
     for path in [model.path, *service.files("weights")]:
         path.unlink(missing_ok=True)
 
