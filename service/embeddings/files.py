@@ -213,5 +213,5 @@ def _reaching(url: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, ImportError, ValueError) as error:
+    except Exception as error:  # every file system raises its own library's errors
         raise StoreUnreachable(f"The store at {url} cannot be used: {type(error).__name__}: {error}") from error

@@ -22,7 +22,7 @@ from service.embeddings.segment import Segment, as_hash_array, write_segment
 
 NOWHERE = -1
 OPEN_SEGMENTS = 256  # each holds a file descriptor and two mappings
-PLANS = 3
+PLANS = 5
 T = TypeVar("T")
 
 
