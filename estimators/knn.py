@@ -61,22 +61,19 @@ def knn(
 
     Reference:
         T. Cover, P. Hart. Nearest neighbor pattern classification. IEEE Transactions on Information Theory 13(1), 1967.
-        J. Johnson, M. Douze, H. Jégou. Billion-scale similarity search with GPUs. IEEE Transactions on Big Data, 2019.
-        arXiv:1702.08734.
 
     Notes:
         A row never votes for itself, and is recognised by its position, not by being most similar: with duplicated
         rows the most similar row is often another one. Rows as similar as the k-th share the places that are left, so
         that the order of the rows does not matter. Equal votes go to the larger summed similarity, then to the lowest
-        label. FAISS (exact, flat, on the CPU whatever the device of the features) proposes candidates in float32; the
+        label. Float32 products (exhaustive, on the CPU whatever the device of the features) propose candidates; the
         similarities that decide are recomputed in float64, and a row for which float32 could have hidden a neighbour
         is compared with every row.
 
         The search runs once: without a block, votes are taken again from the candidates that are left. The plain
-        jackknife overstates the error of a vote by a third, because it counts twice what a deleted row does to its
-        neighbours' votes; that part is measured and half of it taken out (Efron and Stein, The jackknife estimate of
-        variance, Annals of Statistics 9(3), 1981), by drawing the replicates in by `jackknife_factor`. Multi-label
-        scores keep the plain jackknife.
+        jackknife overstates the error of a vote, because it counts twice what two blocks do to each other's votes; most
+        of that is measured and taken out (Efron and Stein, The jackknife estimate of variance, Annals of Statistics
+        9(3), 1981), by drawing the replicates in by `jackknife_factor`. Multi-label scores keep the plain jackknife.
     """
     if k < 1:
         raise InvalidInput(f"k must be at least 1, got {k}")

@@ -32,7 +32,7 @@ def lda(
     Returns:
         Score in [0, 1], higher is better: 1/C without signal, at any width. Diagnostics: `log_score` (mean log
         probability, classes of one image left out), `accuracy`, `shrinkage`, `singletons` (classes of one image, which
-        has probability 0 when held out).
+        has probability 0 when held out), `jackknife_factor` where there are blocks.
 
     Raises:
         InvalidInput: Shapes or dtypes do not agree, NaN or infinity, moments without rows.
@@ -48,7 +48,9 @@ def lda(
         image out is exact and costs one triangular solve for all of them (Sherman-Morrison); the shrinkage itself and t
         are those of all images. Without the correction t/n_k a held-out image's own class, which has one image fewer,
         is at a disadvantage that grows with D. With a block left out of more than a thousand images, leverages are
-        carried over from all of them and scaled by a sample's; all else is recomputed.
+        carried over from all of them and scaled by a sample's; all else is recomputed. The plain jackknife overstates
+        the error of a held-out probability by half: what two blocks do to each other's images is counted twice, and
+        most of it is taken out as in `estimators.knn`.
     """
     return evaluate_case(lda_value, make_case(features, labels, blocks, rows=True), Options())
 

@@ -15,7 +15,8 @@ _CHUNK = 2048
 _TILE = 256
 _SWEPT = 64  # columns from which rows are swept over all of them at once, in place of a solve a shift
 _SWEPT_AT_ONCE = 2**14
-_FINEST_ROUGH = 1e-4  # of the norm: shifts from here on may be solved in a form reduced in float32
+_FLOAT32_ROUNDING = 2.0**-24
+_LITTLE = 1e-3
 _SMALL_SHIFT = 1e-9  # of the norm: below it the trace of the inverse is taken from eigenvalues
 
 
@@ -65,17 +66,17 @@ class ShiftedForm:
     def __init__(self, matrix: Tensor, /, *, rough: bool = False) -> None:
         """Factor a symmetric `[r, r]` float64 matrix (left unchanged).
 
-        `rough` reduces it in float32, on the CPU: half the cost, and good enough beside a standard error for shifts
-        from `finest` on.
+        `rough` reduces it in float32, on the CPU: half the cost, and good enough beside a standard error where
+        `resolves` says so.
         """
         self._device = matrix.device
-        self.finest = 0.0
+        self._rough = rough and matrix.device.type == "cpu"
         self._vectors: Tensor | None = None
         if matrix.device.type != "cpu":
             self._values, self._vectors = torch.linalg.eigh(matrix)
             self.norm = float(self._values.abs().max())
             return
-        a = (matrix.to(torch.float32) if rough else matrix).numpy().T
+        a = (matrix.to(torch.float32) if self._rough else matrix).numpy().T
         if matrix.shape[0] == 1:
             self._d, self._e = matrix.numpy()[0].copy(), np.zeros(0)
         else:
@@ -87,13 +88,15 @@ class ShiftedForm:
             self._d, self._e = d.astype(np.float64), e.astype(np.float64)
         beside = np.abs(self._e)
         self.norm = float(np.max(np.abs(self._d) + np.append(beside, 0.0) + np.append(0.0, beside)))
-        if rough:
-            self.finest = _FINEST_ROUGH * self.norm
 
     @property
     def size(self) -> int:
         """Number of rows r."""
         return int(self._values.shape[0] if self._vectors is not None else self._d.shape[0])
+
+    def resolves(self, shift: float, /) -> bool:
+        """Whether rounding in float32, if the form was reduced in it, changes shifted eigenvalues little on average."""
+        return not self._rough or _FLOAT32_ROUNDING * self.norm * self.inverse_trace(shift) < _LITTLE * self.size
 
     def rotate(self, columns: Tensor, /) -> Tensor:
         """`Q^T B` for columns `[r, m]`: right-hand sides in the basis in which `solve` works."""

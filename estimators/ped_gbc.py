@@ -49,10 +49,9 @@ def ped_gbc(
         arXiv:2308.15074.
 
     Notes:
-        A translation leaves the covariance of a class, so only class means move, by a `[C, C]` matrix: no row is
-        touched and no `C x C x D` array is made. The published code moves rows, returns the plain value without a
-        word where no two classes overlap or two means coincide, and has no form without features of ImageNet.
-        Like GBC itself, the value grows with D on noise: models of different width are not to be compared by it.
+        What differs from the published moves is said in `estimators.ped_logme`. GBC's variances are those of the rows
+        as they came: only class means differ from GBC itself. Like it, the value grows with D on noise: models of
+        different width are not to be compared by it.
     """
     options = Options(nsigma=nsigma, background=background)
     return evaluate_case(ped_gbc_value, make_case(features, labels, blocks, rows=False), options)

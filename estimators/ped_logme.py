@@ -58,8 +58,9 @@ def ped_logme(
         A translation leaves the covariance of a class, so only class means move, by a `[C, C]` matrix: no row is
         touched and no `C x C x D` array is made. The published code moves rows, returns the plain value without a
         word where no two classes overlap or two means coincide, and has no form without features of ImageNet.
-        Noise rises a little, and more with nsigma: the labels are used to part the classes before a measure on the same
-        rows (LogME of 200 images in ten classes: -0.27 as it is, -0.15 moved at nsigma 0.6).
+        The labels part the classes before a measure on the same rows, and part them further the wider the features: of
+        200 images of noise in ten classes LogME is -0.27 at any width, and moved at nsigma 0.6 it is -0.19 at D = 64,
+        -0.05 at 256, 0.10 at 1024 and 0.15 at 4096. Models of different width are not to be compared by it.
     """
     options = Options(nsigma=nsigma, background=background)
     if variant == "published":

@@ -106,12 +106,12 @@ class View:
 
     @cached_property
     def form(self) -> ShiftedForm:
-        """W, prepared for shifted systems; with a block left out, for shifts that are not too small (`form_at`)."""
+        """W, prepared for shifted systems; with a block left out, in float32 until a shift is too small (`form_at`)."""
         return ShiftedForm(self.within, rough=self._may_be_rough)
 
     def form_at(self, shift: float, /) -> ShiftedForm:
         """W, prepared for a system with this shift; the basis of `rotated_means` is its own."""
-        if shift < self.form.finest:
+        if self._may_be_rough and not self.form.resolves(shift):
             self._may_be_rough = False
             self.__dict__.pop("form")
             self.__dict__.pop("rotated_means", None)

@@ -235,13 +235,14 @@ def test_replicates_are_the_values_with_a_block_left_out(shape):
             np.testing.assert_allclose(score.replicates, exact, atol=0.03 * spread)
 
 
-@pytest.mark.parametrize("least", [0.0, 1.0])
-def test_replicates_of_wide_features_are_reduced_in_float32_where_that_is_fine_enough(monkeypatch, least):
+@pytest.mark.parametrize("little", [1e-3, 0.0])
+@pytest.mark.parametrize("decay", [0.0, 1.5])
+def test_replicates_of_wide_features_are_reduced_in_float32_where_that_is_fine_enough(monkeypatch, decay, little):
     from estimators import linalg
 
-    if least:  # every shift is refused: the form is made again in float64
-        monkeypatch.setattr(linalg, "_FINEST_ROUGH", 1e9)
+    monkeypatch.setattr(linalg, "_LITTLE", little)  # at zero every shift is refused: the form is made in float64
     rows, labels = data((900, 520, 5), 5)
+    rows = rows * torch.arange(1, 521) ** -decay
     blocks = block_ids(labels)
     names = {"logme", "ped_logme", "h_score"}
     found = results(rows, labels, names, standard_errors=True, blocks=blocks)
