@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import torch
 from torch import Tensor
@@ -87,7 +85,7 @@ class BlockMoments:
         kept = tuple(parts)
         if not kept:
             raise InvalidInput("no blocks")
-        return cls(kept, reduce(add, kept))
+        return cls(kept, ClassMoments.union(kept))
 
     @property
     def n_blocks(self) -> int:
@@ -99,5 +97,5 @@ class BlockMoments:
         if self.n_blocks < 2:
             raise InvalidInput("there is one block only: nothing is left without it")
         if self.total.rows is not None:
-            return reduce(add, (part for i, part in enumerate(self.parts) if i != block))
+            return ClassMoments.union([part for i, part in enumerate(self.parts) if i != block])
         return self.total - self.parts[block]

@@ -12,7 +12,7 @@ from estimators.view import View
 
 _CHUNK = 2048
 _LEAST_SHRINKAGE = 1e-9  # keeps the shrunk scatter regular where the estimate is zero
-_SAMPLED = 256  # rows on which the leverages of a replicate are computed rather than carried over
+_SAMPLED = 128  # rows on which the leverages of a replicate are computed rather than carried over
 _EXACT_BELOW = 1024  # images below which a replicate is computed like the whole
 
 
@@ -192,7 +192,7 @@ def _shrinkage(view: View, norms: Tensor) -> float:
     """Ledoit-Wolf shrinkage of the within-class covariance, from |x - mu|^2 of each row."""
     n, dim = view.n, view.dim
     mean_variance = view.within_trace / n / dim
-    squared = float(view.within.square().sum()) / n**2
+    squared = view.within_squared / n**2
     delta = (squared - dim * mean_variance**2) / dim
     beta = (float(norms.square().mean()) - squared) / (dim * n)
     share = 1.0 if delta <= 0 else beta / delta

@@ -97,13 +97,13 @@ def _root_trace(view: View, reference: ClassMoments) -> float:
         return _root_trace_of_rows(view, view.moments.rows, reference)
     if view.parent is not None and view.n >= _NEAR_FROM * view.dim:
         return _root_trace_near(view, view.parent, reference)
-    start = view.parent.memo.get("frechet:start") if view.parent is not None else None
-    root = start[0] if isinstance(start, tuple) else _root(reference)
-    middle = _between_roots(view, root)
+    root = None if view.parent is None else view.parent.memo.get("frechet:root")
+    root = root if isinstance(root, Tensor) else _root(reference)
     if view.row_blocks is not None:  # blocks will be left out
-        view.memo["frechet:start"] = (root, middle)
-    values = ShiftedForm(middle).eigenvalues()
-    return float(values.sqrt().sum())
+        view.memo["frechet:root"] = root
+        if view.n >= 1.2 * _NEAR_FROM * view.dim:
+            return _value_and_gradient(view, reference)[0]
+    return float(ShiftedForm(_between_roots(view, root)).eigenvalues().sqrt().sum())
 
 
 def _root_trace_of_rows(view: View, rows: Tensor, reference: ClassMoments) -> float:
@@ -123,21 +123,27 @@ def _root_trace_of_rows(view: View, rows: Tensor, reference: ClassMoments) -> fl
 
 
 def _root_trace_near(view: View, parent: View, reference: ClassMoments) -> float:
-    """First order from the parent: d tr(M^1/2) = 1/2 <L M^-1/2 L^T, dS>."""
-    known = parent.memo.get("frechet:gradient")
-    if not isinstance(known, tuple):
-        start = parent.memo.pop("frechet:start", None)
-        root, middle = start if isinstance(start, tuple) else (_root(reference), None)
-        values, vectors = torch.linalg.eigh(_between_roots(parent, root) if middle is None else middle)
-        kept = values > parent.n * 2.2e-16 * values[-1]
-        mapped = (root @ vectors[:, kept]) / values[kept] ** 0.25
-        known = (float(values.clamp_min(0).sqrt().sum()), 0.5 * (mapped @ mapped.T))
-        parent.memo["frechet:gradient"] = known
-    value, gradient = known
+    """First order from the parent."""
+    value, gradient = _value_and_gradient(parent, reference)
     mean = view.moments.sums.sum(0) / view.n
     second = view.moments.second_about_shift()
     inner = float(gradient.reshape(-1) @ second.reshape(-1)) / view.n - float(mean @ gradient @ mean)
-    return 0.5 * float(value) + inner
+    return 0.5 * value + inner
+
+
+def _value_and_gradient(view: View, reference: ClassMoments) -> tuple[float, Tensor]:
+    """tr(M^1/2) and 1/2 L M^-1/2 L^T, for M = L^T S L: d tr(M^1/2) is the latter's product with dS. Once a view."""
+    known = view.memo.get("frechet:gradient")
+    if isinstance(known, tuple):
+        return known
+    root = view.memo.get("frechet:root")
+    root = root if isinstance(root, Tensor) else _root(reference)
+    values, vectors = torch.linalg.eigh(_between_roots(view, root))
+    kept = values > view.n * 2.2e-16 * values[-1]
+    mapped = (root @ vectors[:, kept]) / values[kept] ** 0.25
+    found = (float(values.clamp_min(0).sqrt().sum()), 0.5 * (mapped @ mapped.T))
+    view.memo["frechet:gradient"] = found
+    return found
 
 
 def _root(reference: ClassMoments) -> Tensor:

@@ -90,8 +90,9 @@ def ledoit_wolf(view: View, /) -> tuple[float, float]:
     mean_variance = float(view.moments.std.square().mean())
     total = view.means - (view.counts @ view.means) / n
     total = total * view.counts.sqrt()[:, None]
-    scatter = torch.addmm(view.within, total.T, total)
-    squared = float(scatter.square().sum()) / n**2
+    # |W + T^T T|^2
+    across = 2 * float(((total @ view.within) * total).sum()) + float((total @ total.T).square().sum())
+    squared = (view.within_squared + across) / n**2
     delta = (squared - dim * mean_variance**2) / dim
     beta = (view.moments.quartic_about_mean() / n - squared) / (dim * n)
     if delta <= 0:

@@ -28,18 +28,18 @@ def gram(rows: Tensor, shift: Tensor, /) -> Tensor:
     return symmetrise(total)
 
 
-def add_gram(total: Tensor, rows: Tensor, /) -> None:
-    """Add X^T X of float64 rows to the lower triangle of `total`; `symmetrise` it when all is added.
+def add_gram(total: Tensor, rows: Tensor, sign: float = 1.0, /) -> None:
+    """Add X^T X of float64 rows, times a sign, to the lower triangle of `total`; `symmetrise` it when all is added.
 
     On the CPU only that triangle is computed (BLAS `syrk`): half the work of a general product.
     """
     if rows.device.type != "cpu":
-        total.addmm_(rows.T, rows)
+        total.addmm_(rows.T, rows, alpha=sign)
         return
     rows = rows.contiguous()
     # the transpose of a C-ordered matrix is what BLAS calls a matrix: its upper triangle is our lower one
     target = total.numpy().T
-    result = blas.dsyrk(1.0, rows.numpy().T, beta=1.0, c=target, overwrite_c=1)
+    result = blas.dsyrk(sign, rows.numpy().T, beta=1.0, c=target, overwrite_c=1)
     if result is not target:
         total.copy_(torch.from_numpy(np.ascontiguousarray(result.T)))
 
@@ -82,9 +82,10 @@ class ShiftedForm:
         else:
             length, reduce = lapack.get_lapack_funcs(("sytrd_lwork", "sytrd"), (a,))
             work = int(length(a.shape[0], lower=1)[0])
-            self._reflectors, d, e, self._tau, info = reduce(a, lower=1, lwork=work)
+            reflectors, d, e, self._tau, info = reduce(a, lower=1, lwork=work)
             if info:
                 raise Degenerate("the scatter of the features could not be brought to tridiagonal form")
+            self._reflectors = np.asfortranarray(reflectors[1:, :-1])
             self._d, self._e = d.astype(np.float64), e.astype(np.float64)
         beside = np.abs(self._e)
         self.norm = float(np.max(np.abs(self._d) + np.append(beside, 0.0) + np.append(0.0, beside)))
@@ -112,7 +113,7 @@ class ShiftedForm:
             return turned
         b = np.array(columns.numpy(), order="F")
         if self.size > 1:
-            lower, work = self._reflectors[1:, :-1], max(1, 64 * b.shape[1])
+            lower, work = self._reflectors, max(1, 64 * b.shape[1])
             multiply = lapack.get_lapack_funcs("ormqr", (lower,))
             b[1:] = multiply("L", "T" if transposed else "N", lower, self._tau, b[1:].astype(lower.dtype), work)[0]
         return torch.from_numpy(b)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from estimators._moments_rows import check_batch, rows_left
 from estimators.errors import InvalidInput
 from estimators.linalg import add_gram, gram, symmetrise
 
 _CHUNK = 2048
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,28 +145,47 @@ class ClassMoments:
 
     def __add__(self, other: ClassMoments) -> ClassMoments:
         """Moments of the union of two disjoint sets of images of the same model."""
-        self._check_compatible(other)
-        other = other.about(self.shift)
-        labels = tuple(sorted({*self.labels, *other.labels}))
-        left, right = _positions(self.labels, labels, self.shift), _positions(other.labels, labels, self.shift)
+        return ClassMoments.union((self, other))
 
-        def spread(a: Tensor, b: Tensor) -> Tensor:
-            out = a.new_zeros((len(labels), *a.shape[1:]))
-            out[left] = a
-            out[right] += b
+    @classmethod
+    def union(cls, parts: Sequence[ClassMoments], /) -> ClassMoments:
+        """Moments of the union of disjoint sets of images of the same model."""
+        first = parts[0]
+        for part in parts[1:]:
+            first._check_compatible(part)
+        moved = [part.about(first.shift) for part in parts]
+        labels = tuple(sorted({label for part in moved for label in part.labels}))
+        at = [_positions(part.labels, labels, first.shift) for part in moved]
+
+        def spread(values: list[Tensor]) -> Tensor:
+            out = values[0].new_zeros((len(labels), *values[0].shape[1:]))
+            for index, value in zip(at, values, strict=True):
+                out[index] += value
             return out
 
         second, rows, row_labels = None, None, None
-        if self.rows is not None and other.rows is not None and self.n + other.n < self.dim:
-            rows = torch.cat([self.rows, other.rows])
-            row_labels = torch.cat([left[self._need_row_labels()], right[other._need_row_labels()]])
+        if all(part.rows is not None for part in moved) and sum(part.n for part in moved) < first.dim:
+            rows = torch.cat([part._need_rows() for part in moved])
+            row_labels = torch.cat([index[part._need_row_labels()] for index, part in zip(at, moved, strict=True)])
         else:
-            second = self.second_about_shift() + other.second_about_shift()
-        return ClassMoments(
-            labels, spread(self.counts, other.counts), self.shift, spread(self.sums, other.sums),
-            spread(self.squares, other.squares), self.cubic + other.cubic, self.quartic + other.quartic, second, rows,
-            row_labels,
+            second = torch.zeros(first.dim, first.dim, dtype=torch.float64, device=first.shift.device)
+            for part in moved:
+                part._add_second(second, 1.0)
+            symmetrise(second)
+        return cls(
+            labels, spread([part.counts for part in moved]), first.shift, spread([part.sums for part in moved]),
+            spread([part.squares for part in moved]), torch.stack([part.cubic for part in moved]).sum(0),
+            sum(part.quartic for part in moved), second, rows, row_labels,
         )  # fmt: skip
+
+    def _add_second(self, total: Tensor, sign: float) -> None:
+        """Add the sum of outer products about `shift` to the lower triangle of a matrix, or take it away."""
+        if self.second is not None:
+            total.add_(self.second, alpha=sign)
+            return
+        rows = self._need_rows()
+        for start in range(0, self.n, _CHUNK):
+            add_gram(total, rows[start : start + _CHUNK].to(torch.float64) - self.shift, sign)
 
     def __sub__(self, other: ClassMoments) -> ClassMoments:
         """Moments of the images of `self` that are not among those of `other`, which must be a subset of them."""
@@ -184,11 +203,15 @@ class ClassMoments:
         labels = tuple(label for label, kept in zip(self.labels, keep.tolist(), strict=True) if kept)
         second, rows, row_labels = None, None, None
         if self.rows is not None:
-            mask = _rows_left(self.rows, self._need_row_labels(), other, at)
+            if other.rows is None:
+                raise InvalidInput("cannot take a scatter away from rows")
+            mask = rows_left(self.rows, self._need_row_labels(), other.rows, at[other._need_row_labels()])
             rows = self.rows[mask]
             row_labels = (keep.cumsum(0) - 1)[self._need_row_labels()[mask]]
         else:
-            second = self.second_about_shift() - other.second_about_shift()
+            second = self.second_about_shift().clone()
+            other._add_second(second, -1.0)
+            symmetrise(second)
         return ClassMoments(
             labels, counts[keep], self.shift, self.sums.index_add(0, at, -other.sums)[keep],
             self.squares.index_add(0, at, -other.squares)[keep].clamp_min(0.0), self.cubic - other.cubic,
@@ -290,7 +313,7 @@ class MomentAccumulator:
 
     def add(self, features: Tensor, labels: Tensor, /) -> None:
         """Take in features `[n, D]` and their integer labels `[n]`."""
-        _check_batch(features, labels)
+        check_batch(features, labels)
         if features.dtype not in (torch.float32, torch.float64):
             features = features.to(torch.float32)
         if self._shift is None:
@@ -369,40 +392,6 @@ class MomentAccumulator:
         self._counts, self._sums, self._squares = counts, sums, squares
 
 
-def _check_batch(features: Tensor, labels: Tensor) -> None:
-    if features.ndim != 2 or labels.ndim != 1 or features.shape[0] != labels.shape[0] or not features.shape[1]:
-        raise InvalidInput(
-            f"features must be [N, D] and labels [N], got {tuple(features.shape)} and {tuple(labels.shape)}"
-        )
-    if features.dtype not in _FLOATS:
-        raise InvalidInput(f"features must be floating point, got {features.dtype}")
-    if labels.dtype.is_floating_point or labels.dtype in (torch.bool, torch.complex64, torch.complex128):
-        raise InvalidInput(f"class labels must be integers, got {labels.dtype}")
-    if not features.shape[0]:
-        raise InvalidInput("an empty batch has no moments")
-
-
 def _positions(of: tuple[int, ...], among: tuple[int, ...], like: Tensor) -> Tensor:
     index = {label: i for i, label in enumerate(among)}
     return torch.tensor([index[label] for label in of], dtype=torch.int64, device=like.device)
-
-
-def _rows_left(rows: Tensor, row_labels: Tensor, other: ClassMoments, at: Tensor) -> Tensor:
-    """Mask of the rows of a set that remain once the rows of a subset are taken out, each as often as it occurs."""
-    if other.rows is None:
-        raise InvalidInput("cannot take a scatter away from rows")
-    taken: dict[tuple[int, bytes], int] = {}
-    removed = other.rows.to(rows.dtype).cpu().numpy()
-    for label, row in zip(at[other._need_row_labels()].tolist(), removed, strict=True):
-        key = (label, row.tobytes())
-        taken[key] = taken.get(key, 0) + 1
-    mask = []
-    for label, row in zip(row_labels.tolist(), rows.cpu().numpy(), strict=True):
-        key = (label, row.tobytes())
-        left = taken.get(key, 0)
-        mask.append(left == 0)
-        if left:
-            taken[key] = left - 1
-    if any(taken.values()):
-        raise InvalidInput("cannot subtract rows that are not there")
-    return torch.tensor(mask, device=rows.device)

@@ -105,6 +105,12 @@ class View:
         return float((m.variances * self.counts[:, None]).sum())
 
     @cached_property
+    def within_squared(self) -> float:
+        """Sum of the squares of W's entries."""
+        flat = self.within.reshape(-1)
+        return float(flat @ flat)
+
+    @cached_property
     def form(self) -> ShiftedForm:
         """W, prepared for shifted systems; with a block left out, in float32 until a shift is too small (`form_at`)."""
         return ShiftedForm(self.within, rough=self._may_be_rough)
