@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import text
 
 from service.core.db import Database, UtcDateTime
+from service.core.migrate import migration
 from service.core.settings import Settings
 from service.schema import all_tables
 
@@ -17,11 +17,7 @@ def render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal
 
 
 engine = context.config.attributes.get("engine") or Database.from_settings(Settings()).engine
-with engine.begin() as connection:
-    if connection.dialect.name == "postgresql":
-        # Two services that start at once must not both create the tables; SQLite's BEGIN IMMEDIATE does the same.
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(7250118)"))
+with migration(engine, all_tables().tables) as connection:
     context.configure(
         connection=connection,
         target_metadata=all_tables(),

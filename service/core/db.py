@@ -12,6 +12,8 @@ from sqlalchemy.types import TypeDecorator
 
 from service.core.settings import Settings
 
+OVERFLOW = 4  # beside the thread pool: the poller of events, the health check
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC; SQLite, which has no zones, stores it without and gets its zone back on reading."""
@@ -41,12 +43,25 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON(), list[Any]: JSON()}  # noqa: RUF012
 
 
-def make_engine(url: str | URL, /, *, busy_timeout_ms: int, pool_size: int) -> Engine:
-    """An engine whose SQLite connections are WAL, enforce foreign keys and wait for a writer."""
+def make_engine(
+    url: str | URL, /, *, busy_timeout_ms: int, pool_size: int, statement_timeout_ms: int = 30_000
+) -> Engine:
+    """An engine whose SQLite connections are WAL, enforce foreign keys and wait for a writer.
+
+    On PostgreSQL no statement runs longer than `statement_timeout_ms`, waiting for locks included.
+    """
     url = make_url(url)
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=pool_size, max_overflow=4, pool_pre_ping=True)
-    engine = create_engine(url, pool_size=pool_size, max_overflow=4)
+        engine = create_engine(url, pool_size=pool_size, max_overflow=OVERFLOW, pool_pre_ping=True)
+
+        @event.listens_for(engine, "connect")
+        def _limit(connection: Any, _record: object) -> None:
+            connection.autocommit = True  # what is set in a transaction goes with its rollback
+            connection.execute(f"SET statement_timeout = {int(statement_timeout_ms)}")
+            connection.autocommit = False
+
+        return engine
+    engine = create_engine(url, pool_size=pool_size, max_overflow=OVERFLOW)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
@@ -84,6 +99,7 @@ class Database:
                 settings.database_url,
                 busy_timeout_ms=settings.database.busy_timeout_ms,
                 pool_size=settings.database.pool_size,
+                statement_timeout_ms=settings.database.statement_timeout_ms,
             )
         )
 
