@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test check format lock bench-estimators
+.PHONY: demo test check format lock bench-estimators bench-embedding
 
 demo:
 	@.ci/install
@@ -29,3 +29,10 @@ lock:
 bench-estimators:
 	@.ci/install
 	$(BIN)/python -m benchmarks.estimators
+
+bench-embedding:
+	@.ci/install
+	$(BIN)/python -m benchmarks.embedding --wheels --weights .cache/zoo $(BENCH_ARGS)
+	@for part in incremental store kill; do \
+	  if [ -f benchmarks/$$part.py ]; then $(BIN)/python -m benchmarks.$$part || exit 1; fi; \
+	done

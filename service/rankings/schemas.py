@@ -74,6 +74,9 @@ class Progress(BaseModel):
     images_per_second: float | None
     seconds_left: float | None
     stage: str
+    stage_seconds: dict[str, float] = Field(
+        description="time in reading and decoding, forward passes and writing, summed over threads and tasks"
+    )
 
 
 class RankingStatus(BaseModel):

@@ -320,5 +320,9 @@ def _progress(session: Session, row: RankingRow, entries: Sequence[EntryRow]) ->
         images_to_embed=to_embed,
         images_per_second=None if ended else rate,
         seconds_left=0.0 if ended else ((to_embed - embedded) / rate if rate else None),
+        stage_seconds={
+            stage: sum(float(t.progress.get("stage_seconds", {}).get(stage, 0.0)) for t in tasks)
+            for stage in ("decode", "forward", "write")
+        },
         stage=row.state if ended else next((str(p["stage"]) for p in running if "stage" in p), row.state),
     )

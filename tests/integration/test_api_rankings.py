@@ -43,6 +43,8 @@ def test_a_ranking_from_request_to_ordered_entries(each_service: Service, tiny_z
     progress = done["progress"]
     assert (progress["models_done"], progress["models_total"], progress["stage"]) == (3, 3, "done")
     assert progress["images_embedded"] == progress["images_to_embed"] == 3 * len(CLASSES) * 8
+    assert progress["stage_seconds"].keys() == {"decode", "forward", "write"}
+    assert all(seconds > 0 for seconds in progress["stage_seconds"].values())
     listed = service.call("GET", "/v1/rankings", params={"dataset": dataset["id"]})["items"]
     assert [(r["id"], r["n_models"], r["state"]) for r in listed] == [(done["id"], 3, "done")]
 
