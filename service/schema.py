@@ -8,6 +8,7 @@ from service.core.db import Base
 def all_tables() -> MetaData:
     import service.datasets.tables
     import service.embeddings.tables
+    import service.idempotency.tables
     import service.inspections.tables
     import service.jobs.tables
     import service.keys.tables

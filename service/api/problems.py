@@ -15,9 +15,11 @@ from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
 from estimators import errors as estimators
+from service.api.once import AnsweredBefore
 from service.core import errors as core
 from service.datasets import errors as datasets
 from service.embeddings import errors as embeddings
+from service.idempotency import errors as idempotency
 from service.keys import errors as keys
 from service.models import errors as models
 from service.rankings import errors as rankings
@@ -55,6 +57,8 @@ KINDS: dict[type[Exception], Kind] = {
     core.SchemaOutdated: Kind("schema-outdated", "The database needs a migration", 503),
     keys.Unauthorized: Kind("unauthorized", "A valid API key is needed", 401),
     keys.Forbidden: Kind("forbidden", "The request is not allowed", 403),
+    idempotency.KeyReused: Kind("idempotency-key-reused", "The Idempotency-Key belongs to another request", 422),
+    idempotency.ShownOnce: Kind("shown-once", "The answer was given once and is kept nowhere", 409),
     embeddings.EmbeddingsMissing: Kind("embeddings-missing", "Embeddings are missing", 409),
     embeddings.SegmentDamaged: Kind("segment-damaged", "A stored segment is damaged", 500),
     embeddings.StoreUnreachable: Kind("store-unreachable", "The embedding store does not answer", 503),
@@ -128,6 +132,11 @@ def install_problem_handlers(app: FastAPI) -> None:
             return RedirectResponse(f"/login?next={quote(request.url.path)}", status_code=303)
         headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, keys.Unauthorized) else None
         return respond(problem_of(error, instance=request.url.path), headers=headers)
+
+    @app.exception_handler(AnsweredBefore)
+    def on_answered_before(_request: Request, again: AnsweredBefore) -> Response:
+        headers = {"Location": again.answer.location, "Idempotency-Replayed": "true"}
+        return Response(again.answer.body, again.answer.status, headers, "application/json")
 
     @app.exception_handler(IntegrityError)
     def on_collision(request: Request, error: IntegrityError) -> JSONResponse:

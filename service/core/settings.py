@@ -42,6 +42,9 @@ class ServerSettings(_Group):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8750
     require_key: bool = Field(default=False, description="ask for an API key even on 127.0.0.1")
+    keep_answers_seconds: PositiveFloat = Field(
+        default=24 * 3600.0, description="how long a POST with an Idempotency-Key is answered with its first answer"
+    )
 
     @property
     def needs_key(self) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
@@ -20,6 +20,8 @@ def add(
     *,
     name: str,
     source_digest: str,
+    source_bytes: int = 0,
+    source_images: int = 0,
     parent_id: str | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> DatasetRow:
@@ -29,6 +31,8 @@ def add(
         name=name,
         state="checking",
         source_digest=source_digest,
+        source_bytes=source_bytes,
+        source_images=source_images,
         parent_id=parent_id,
         changes=dict(changes) if changes else None,
         created_at=utc_now(),
@@ -93,6 +97,20 @@ def list_page(session: Session, project_id: str, /, *, limit: int, cursor: str |
     rows = list(session.scalars(query.order_by(DatasetRow.id.desc()).limit(limit + 1)))
     following = Cursor(None, rows[limit - 1].id).encode(sort="-created_at") if len(rows) > limit else None
     return Page(rows[:limit], following)
+
+
+def brought(session: Session, project_id: str, /) -> tuple[int, int]:
+    """Bytes and images that uploads have brought, refused ones left out.
+
+    What an archive did not say of its images is known once it is sealed.
+    """
+    images = case((DatasetRow.parent_id.is_(None), func.coalesce(DatasetRow.n_images, DatasetRow.source_images)))
+    query = select(
+        func.coalesce(func.sum(DatasetRow.source_bytes), 0),
+        func.coalesce(func.sum(func.coalesce(images, DatasetRow.source_images)), 0),
+    ).where(DatasetRow.project_id == project_id, DatasetRow.state != "refused")
+    row = session.execute(query).one()
+    return int(row[0]), int(row[1])
 
 
 def states(session: Session, project_id: str, /) -> dict[str, str]:

@@ -32,13 +32,22 @@ def accept(
     name: str,
     source_digest: str,
     delete_source: bool,
+    source_bytes: int = 0,
+    source_images: int = 0,
 ) -> Accepted:
     """A new dataset to check, or the one that the same source has already become."""
     lock_project(session, project_id)
     known = repository.by_source(session, project_id, source_digest)
     if known is not None:
         return Accepted(known, already_known=True)
-    row = repository.add(session, project_id, name=name, source_digest=source_digest)
+    row = repository.add(
+        session,
+        project_id,
+        name=name,
+        source_digest=source_digest,
+        source_bytes=source_bytes,
+        source_images=source_images,
+    )
     jobs.enqueue(
         session,
         project_id=project_id,
@@ -61,7 +70,16 @@ class VersionSource:
 
 
 def accept_version(
-    session: Session, project_id: str, parent_id: str, source: VersionSource, /, *, name: str | None, digest: str
+    session: Session,
+    project_id: str,
+    parent_id: str,
+    source: VersionSource,
+    /,
+    *,
+    name: str | None,
+    digest: str,
+    source_bytes: int = 0,
+    source_images: int = 0,
 ) -> Accepted:
     """A new version to make, or the one that the same changes to the same parent have already become.
 
@@ -80,6 +98,8 @@ def accept_version(
         project_id,
         name=name or next_version_name(parent.name),
         source_digest=digest,
+        source_bytes=source_bytes,
+        source_images=source_images,
         parent_id=parent.id,
         changes={"parent_name": parent.name, "parent_fingerprint": parent.fingerprint},
     )

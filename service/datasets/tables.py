@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core.db import Base
@@ -26,6 +26,9 @@ class DatasetRow(Base):
     state: Mapped[str] = mapped_column(String(20))  # checking | sealed | refused
     source_digest: Mapped[str] = mapped_column(String(64))
     fingerprint: Mapped[str | None] = mapped_column(String(64))
+    # What it was uploaded as counts against its project's quota; a version's images are those that it adds.
+    source_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    source_images: Mapped[int] = mapped_column(server_default="0")
     n_images: Mapped[int | None]
     n_classes: Mapped[int | None]
     classes: Mapped[list[Any] | None]

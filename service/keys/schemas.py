@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.core.text import RequestBody
+
 
 class Scope(StrEnum):
     """Each reaches as far as those before it."""
@@ -19,7 +21,7 @@ class Scope(StrEnum):
         return order.index(self) >= order.index(needed)
 
 
-class KeyCreate(BaseModel):
+class KeyCreate(RequestBody):
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=200, examples=["nightly pipeline"])]

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
 from service.api.deps import App, AppDep, ProjectDep
+from service.api.once import Made, Once, OnceDep
 from service.api.problems import status_of
 from service.core.pagination import MAX_LIMIT
 from service.datasets import service as datasets
@@ -43,32 +45,39 @@ _BODY: dict[str, Any] = {
 )
 async def upload_dataset(
     request: Request,
-    response: Response,
     app: AppDep,
     project: ProjectDep,
+    once: OnceDep,
     name: Annotated[str, Query(min_length=1, max_length=200)] = "dataset",
 ) -> DatasetView:
     """Streams the raw body to disk and looks at the archive's structure; a worker then checks every image."""
     upload = await receive(request.stream(), app.settings.upload_root, max_bytes=app.settings.uploads.max_upload_bytes)
-    view, known = await run_in_threadpool(_accept, app, project, upload, name)
-    response.status_code = 200 if known else 202
-    response.headers["Location"] = f"/v1/datasets/{view.id}"
-    return view
+    return await run_in_threadpool(_accept, app, project, once, upload, name)
 
 
-def _accept(app: App, project: str, upload: Upload, name: str) -> tuple[DatasetView, bool]:
+def _accept(app: App, project: str, once: Once, upload: Upload, name: str) -> DatasetView:
     keep = False
+
+    def act(session: Session) -> Made[DatasetView]:
+        nonlocal keep
+        accepted = datasets.accept(
+            session, project, upload.path, name=name, source_digest=upload.sha256, delete_source=True
+        )
+        keep = not accepted.already_known
+        return _made(session, project, accepted)
+
     try:
+        once.look_back(upload.sha256)
         inspect_archive(upload.path, Limits(**app.settings.uploads.model_dump()))
-        with app.database.write() as session:
-            accepted = datasets.accept(
-                session, project, upload.path, name=name, source_digest=upload.sha256, delete_source=True
-            )
-            keep = not accepted.already_known
-            return datasets.show(session, project, accepted.row.id), accepted.already_known
+        return once.do(upload.sha256, act)
     finally:
         if not keep:
             upload.path.unlink(missing_ok=True)
+
+
+def _made(session: Session, project: str, accepted: datasets.Accepted) -> Made[DatasetView]:
+    view = datasets.show(session, project, accepted.row.id)
+    return Made(view, 200 if accepted.already_known else 202, f"/v1/datasets/{view.id}")
 
 
 _VERSION_BODY = {
@@ -92,9 +101,9 @@ _VERSION_BODY = {
 )
 async def make_version(
     request: Request,
-    response: Response,
     app: AppDep,
     project: ProjectDep,
+    once: OnceDep,
     dataset: str,
     name: Annotated[str | None, Query(min_length=1, max_length=200, description="with an archive as the body")] = None,
 ) -> DatasetView:
@@ -107,17 +116,15 @@ async def make_version(
     upload = await receive(
         request.stream(), app.settings.upload_root, max_bytes=min(cap, MAX_CHANGES_BYTES) if as_json else cap
     )
-    view, known = await run_in_threadpool(_accept_version, app, project, dataset, upload, name, as_json=as_json)
-    response.status_code = 200 if known else 202
-    response.headers["Location"] = f"/v1/datasets/{view.id}"
-    return view
+    return await run_in_threadpool(_accept_version, app, project, once, dataset, upload, name, as_json=as_json)
 
 
 def _accept_version(
-    app: App, project: str, dataset: str, upload: Upload, name: str | None, *, as_json: bool
-) -> tuple[DatasetView, bool]:
+    app: App, project: str, once: Once, dataset: str, upload: Upload, name: str | None, *, as_json: bool
+) -> DatasetView:
     keep = False
     try:
+        once.look_back(upload.sha256)
         with app.database.read() as session:
             parent = datasets.sealed(session, project, dataset)
         body = _changes(upload.path) if as_json else None
@@ -142,11 +149,15 @@ def _accept_version(
         digest = datasets.version_digest(
             parent.id, archive_sha256=None if as_json else upload.sha256, changes=body, add=add
         )
-        with app.database.write() as session:
+
+        def act(session: Session) -> Made[DatasetView]:
+            nonlocal keep
             wanted = body.name if body else name
             accepted = datasets.accept_version(session, project, parent.id, source, name=wanted, digest=digest)
             keep = not accepted.already_known
-            return datasets.show(session, project, accepted.row.id), accepted.already_known
+            return _made(session, project, accepted)
+
+        return once.do(upload.sha256, act)
     finally:
         if not keep:
             upload.path.unlink(missing_ok=True)

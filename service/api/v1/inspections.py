@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
 
 from service.api.deps import AppDep, ProjectDep
+from service.api.once import Made, OnceDep
 from service.inspections import service as inspections
 from service.inspections.schemas import InspectionCreate, InspectionView, NeighboursView
 
@@ -18,16 +20,15 @@ MAX_NEIGHBOURS = 200
     summary="Look for near-copies, leaks between splits and label errors",
     responses={200: {"model": InspectionView, "description": "The same inspection is under way: that one"}},
 )
-def request_inspection(
-    app: AppDep, project: ProjectDep, dataset: str, body: InspectionCreate, response: Response
-) -> InspectionView:
+def request_inspection(project: ProjectDep, dataset: str, body: InspectionCreate, once: OnceDep) -> InspectionView:
     """A worker embeds every split by the model, where that is not done yet, and compares each image with all others."""
-    with app.database.write() as session:
+
+    def act(session: Session) -> Made[InspectionView]:
         requested = inspections.request(session, project, dataset, body.model)
         view = inspections.show(session, project, requested.row.id)
-    response.status_code = 200 if requested.already_under_way else 202
-    response.headers["Location"] = f"/v1/inspections/{view.id}"
-    return view
+        return Made(view, 200 if requested.already_under_way else 202, f"/v1/inspections/{view.id}")
+
+    return once.do(body, act)
 
 
 @router.get("/inspections/{inspection}", summary="State and result of an inspection")

@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query
+from sqlalchemy.orm import Session
 
 from service.api.deps import AppDep, ProjectDep
+from service.api.once import Made, OnceDep
 from service.core.errors import InvalidRequest
 from service.core.pagination import MAX_LIMIT
 from service.jobs import repository as jobs
@@ -81,22 +83,26 @@ def list_models(
 
 
 @router.post("/models", status_code=201, summary="Register a model of your own")
-def add_model(app: AppDep, project: ProjectDep, body: ModelCreate, response: Response) -> ModelView:
+def add_model(project: ProjectDep, body: ModelCreate, once: OnceDep) -> ModelView:
     """The model is `unresolved` until a worker has fetched its weights and proved that they fit."""
-    with app.database.write() as session:
+
+    def act(session: Session) -> Made[ModelView]:
         view = catalog.register(session, project, body)
-    response.headers["Location"] = f"/v1/models/{view.id}"
-    return view
+        return Made(view, 201, f"/v1/models/{view.id}")
+
+    return once.do(body, act)
 
 
 @router.post("/models/import", status_code=202, summary="Import cards from an installed registry")
-def import_models(app: AppDep, project: ProjectDep, body: ImportRequest, response: Response) -> ImportAccepted:
-    with app.database.write() as session:
+def import_models(project: ProjectDep, body: ImportRequest, once: OnceDep) -> ImportAccepted:
+    def act(session: Session) -> Made[ImportAccepted]:
         task_id = jobs.enqueue(
             session, project_id=project, kind=TaskKind.IMPORT, subject_id=project, payload=body.model_dump()
         )
-    response.headers["Location"] = f"/v1/models/import/{task_id}"
-    return ImportAccepted(task_id=task_id, state="queued", result={}, error=None)
+        view = ImportAccepted(task_id=task_id, state="queued", result={}, error=None)
+        return Made(view, 202, f"/v1/models/import/{task_id}")
+
+    return once.do(body, act)
 
 
 @router.get("/models/import/{task_id}", summary="How an import went")

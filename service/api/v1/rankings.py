@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
 
 from service.api.deps import AppDep, ProjectDep
+from service.api.once import Made, OnceDep
 from service.core.pagination import MAX_LIMIT
 from service.jobs import repository as jobs
 from service.rankings import service as rankings
@@ -14,13 +16,14 @@ router = APIRouter(tags=["rankings"])
 
 
 @router.post("/rankings", status_code=202, summary="Rank models on a dataset")
-def create_ranking(app: AppDep, project: ProjectDep, body: RankingCreate, response: Response) -> RankingView:
+def create_ranking(project: ProjectDep, body: RankingCreate, once: OnceDep) -> RankingView:
     """Accepted at once; follow it at the address in Location."""
-    with app.database.write() as session:
+
+    def act(session: Session) -> Made[RankingView]:
         row = rankings.create(session, project, body)
-        view = rankings.show(session, project, row.id)
-    response.headers["Location"] = f"/v1/rankings/{row.id}"
-    return view
+        return Made(rankings.show(session, project, row.id), 202, f"/v1/rankings/{row.id}")
+
+    return once.do(body, act)
 
 
 @router.get("/rankings", summary="List rankings, newest first")

@@ -7,8 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
 from service.api.deps import App, AppDep, ProjectDep
+from service.api.once import Made, Once, OnceDep
 from service.datasets.uploads import Upload, receive
 from service.scoring import service as scoring
 from service.scoring.arrays import check_file
@@ -41,6 +43,7 @@ async def score_features(
     response: Response,
     app: AppDep,
     project: ProjectDep,
+    once: OnceDep,
     estimators: Annotated[
         str | None,
         Query(max_length=1000, description=f"comma-separated, or all; {', '.join(OWN_FEATURES_PANEL)} if unset"),
@@ -50,8 +53,7 @@ async def score_features(
     """Computed by a worker. With `Prefer: wait=30` the answer is the result, if it is ready by then."""
     names = chosen(estimators.split(",") if estimators else None, default=OWN_FEATURES_PANEL)
     upload = await receive(request.stream(), app.settings.upload_root, max_bytes=app.settings.uploads.max_upload_bytes)
-    view = await run_in_threadpool(_accept, app, project, upload, names)
-    response.headers["Location"] = f"/v1/scores/{view.id}"
+    view = await run_in_threadpool(_accept, app, project, once, upload, names)
     wanted = _PREFER_WAIT.search(prefer or "")
     if wanted:
         seconds = min(float(wanted[1]), MAX_WAIT_SECONDS)
@@ -64,11 +66,15 @@ async def score_features(
     return view
 
 
-def _accept(app: App, project: str, upload: Upload, names: list[str]) -> ScoringView:
+def _accept(app: App, project: str, once: Once, upload: Upload, names: list[str]) -> ScoringView:
+    def act(session: Session) -> Made[ScoringView]:
+        view = scoring.request(session, project, upload.path, names)
+        return Made(view, 202, f"/v1/scores/{view.id}")
+
     try:
+        once.look_back(upload.sha256)
         check_file(upload.path, max_bytes=app.settings.scoring.max_array_bytes)
-        with app.database.write() as session:
-            return scoring.request(session, project, upload.path, names)
+        return once.do(upload.sha256, act)
     except BaseException:
         upload.path.unlink(missing_ok=True)
         raise
