@@ -10,7 +10,9 @@ from service.embeddings.store import SegmentStore
 
 
 def open_store(settings: Settings, database: Database, /) -> SegmentStore:
-    return SegmentStore(open_files(settings), database, storage=settings.store.storage)
+    return SegmentStore(
+        open_files(settings), database, storage=settings.store.storage, derived_root=settings.cache_root / "derived"
+    )
 
 
 def open_files(settings: Settings, /) -> Files:

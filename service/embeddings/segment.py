@@ -41,7 +41,8 @@ def write_segment(
     """Writes `rows` (one a hash, hashes distinct) sorted by hash; in float32 where float16 would not hold them."""
     names = SegmentNames.of(key, segment_id)
     order = sorted(range(len(hashes)), key=hashes.__getitem__)
-    ordered = np.ascontiguousarray(rows[order], dtype=np.float32)
+    in_order = order == list(range(len(hashes)))
+    ordered = np.ascontiguousarray(rows if in_order else rows[order], dtype=np.float32)
     halves = in_half(ordered) if storage == "float16" else None
     vectors, sorted_hashes = files.scratch(names.vectors), files.scratch(names.hashes)
     faiss.write_index(_index(ordered, halves), str(vectors))

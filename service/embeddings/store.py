@@ -11,7 +11,7 @@ import numpy as np
 
 from service.core.db import Database
 from service.core.ids import new_id
-from service.embeddings import repository
+from service.embeddings import derived, repository
 from service.embeddings.checks import check_batch, check_search
 from service.embeddings.errors import EmbeddingsMissing, SegmentDamaged
 from service.embeddings.files import Files, LocalFiles
@@ -58,8 +58,11 @@ class _Located:
 class SegmentStore:
     """A segment's file is written first, its row second: a file that no row names is harmless."""
 
-    def __init__(self, files: Files, database: Database, /, *, storage: Storage = "float32") -> None:
+    def __init__(
+        self, files: Files, database: Database, /, *, storage: Storage = "float32", derived_root: Path | None = None
+    ) -> None:
         self.files = files
+        self._derived = derived_root
         self._database = database
         self._storage = storage
         self._open: OrderedDict[str, Segment] = OrderedDict()
@@ -96,12 +99,30 @@ class SegmentStore:
         distinct = list(dict.fromkeys(hashes))
         located = self._all_of(key, distinct)
         check_search(queries, k, metric, dim=located.dim)
-        positions, values = flat(located.read, len(distinct), queries, k, metric=metric)
+        by_index = self._ask_index(key, distinct, located, queries, k, metric)
+        if by_index is not None:
+            positions, values, index = by_index
+        else:
+            (positions, values), index = flat(located.read, len(distinct), queries, k, metric=metric), "flat"
         if len(distinct) < len(hashes):
             first = {value: i for i, value in reversed(list(enumerate(hashes)))}
             place = np.array([first[value] for value in distinct])
             positions = np.where(positions == NOWHERE, NOWHERE, place[positions])
-        return Neighbours(positions, values, exact=True, index="flat")
+        return Neighbours(positions, values, exact=by_index is None, index=index)
+
+    def _ask_index(
+        self, key: StoreKey, distinct: list[bytes], located: _Located, queries: Rows, k: int, metric: Metric
+    ) -> tuple[Positions, Rows, str] | None:
+        """By the derived index of these images, where there is one or so many questions that making it pays."""
+        if self._derived is None or len(distinct) <= derived.INDEX_ROWS:
+            return None
+        order = np.array(sorted(range(len(distinct)), key=distinct.__getitem__))
+        path = derived.index_file(self._derived, key, [distinct[i] for i in order], metric)
+        if not path.exists():
+            if len(distinct) * len(queries) < derived.WORTH_MAKING_PAIRS:
+                return None
+            derived.make_index(path, lambda at: located.read(order[at]), len(distinct), located.dim, metric)
+        return derived.ask(derived.open_index(path), located.read, queries, k, metric=metric, place=order)
 
     def _locate(self, key: StoreKey, hashes: Sequence[bytes]) -> _Located:
         wanted = as_hash_array(hashes)
@@ -118,6 +139,11 @@ class SegmentStore:
             number[pending[found]], position[pending[found]] = i, at[found]
             pending = pending[~found]
         return _Located(segments, number, position, self._opened)
+
+    def forget_derived(self, project_id: str, /, *, horizon: float) -> None:
+        """Removes indices that were last used before `horizon`."""
+        if self._derived is not None:
+            derived.forget(self._derived, project_id, horizon=horizon)
 
     def _all_of(self, key: StoreKey, hashes: Sequence[bytes]) -> _Located:
         located = self._locate(key, hashes)

@@ -15,7 +15,7 @@ from service.embeddings.protocol import HASH_BYTES, Rows, StoreKey
 from service.embeddings.segment import Segment, SegmentNames, write_segment
 from service.embeddings.store import SegmentStore
 
-COMPACT_BYTES = 512 * 2**20  # merged in memory, so a merged segment is no larger
+COMPACT_BYTES = 256 * 2**20  # merged in memory, so a merged segment is no larger
 Progress = Callable[[int, int], None]
 
 
@@ -120,14 +120,15 @@ def _merge(store: SegmentStore, database: Database, group: Sequence[SegmentInfo]
         for number, segment in enumerate(opened):
             for position, value in enumerate(_hashes(segment)):
                 held.setdefault(value, (number, position))
-        rows = np.empty((len(held), group[0].dim), dtype=np.float32)
-        places = np.array(list(held.values()))
+        hashes = sorted(held)
+        rows = np.empty((len(hashes), group[0].dim), dtype=np.float32)
+        places = np.array([held[value] for value in hashes])
         for number, segment in enumerate(opened):
             mine = np.flatnonzero(places[:, 0] == number)
             rows[mine] = segment.rows(places[mine, 1])
     except (FileNotFoundError, SegmentDamaged):
         return False  # collected meanwhile, or for `verify` to find
-    return _replace(store, database, group, list(held), rows, storage=group[0].storage, keep_old=True)
+    return _replace(store, database, group, hashes, rows, storage=group[0].storage, keep_old=True)
 
 
 def _replace(

@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.core.db import Database
+from service.embeddings import derived
 from service.embeddings.errors import EmbeddingsMissing
+from service.embeddings.files import LocalFiles
 from service.embeddings.memory import MemoryStore
 from service.embeddings.protocol import METRICS, EmbeddingStore, Metric, Neighbours, Rows, StoreKey
-from service.embeddings.store import LocalStore
+from service.embeddings.store import LocalStore, SegmentStore
 from tests.helpers.embeddings import ONE, content
 
 Metrics = pytest.mark.parametrize("metric", METRICS)
@@ -152,3 +154,56 @@ def test_it_searches_as_its_twin_in_memory(
     for positions in a.positions:
         held = [p for p in positions.tolist() if p >= 0]
         assert len(set(held)) == len(held)
+
+
+@pytest.fixture
+def indexed(tmp_path: Path, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> SegmentStore:
+    """A store that makes an index of a thousand rows, as it otherwise would of many more."""
+    monkeypatch.setattr(derived, "INDEX_ROWS", 1000)
+    monkeypatch.setattr(derived, "WORTH_MAKING_PAIRS", 1_000_000)
+    return SegmentStore(LocalFiles(tmp_path / "segments"), sqlite_database, derived_root=tmp_path / "derived")
+
+
+def clustered(n: int, *, seed: int = 0) -> Rows:
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal((20, 16))[rng.integers(20, size=n)] * 3 + rng.standard_normal((n, 16))).astype(
+        np.float32
+    )
+
+
+@Metrics
+def test_many_questions_to_many_rows_go_to_an_index_that_says_so(
+    indexed: SegmentStore, tmp_path: Path, metric: Metric
+) -> None:
+    rows = clustered(4000)
+    rows[5] = np.nan
+    hashes = filled(indexed, rows, batch=1500)
+    order = np.random.default_rng(1).permutation(4000)
+    asked = [hashes[i] for i in order]
+    few = indexed.search(ONE, asked, rows[:10], 8, metric=metric)
+    assert (few.exact, few.index) == (True, "flat")
+    many = indexed.search(ONE, asked, rows[:1000], 8, metric=metric)
+    assert not many.exact
+    assert many.index.startswith("ivf")
+    flat = SegmentStore(indexed.files, indexed._database).search(ONE, asked, rows[:1000], 8, metric=metric)
+    same = [len(set(a) & set(b)) / 8 for a, b in zip(many.positions.tolist(), flat.positions.tolist(), strict=True)]
+    assert np.mean(same) > 0.98
+    assert (many.positions[5] == -1).all()
+    assert 5 not in order[many.positions[many.positions >= 0]]
+    agree = many.positions == flat.positions
+    np.testing.assert_array_equal(many.values[agree], flat.values[agree])
+    # Once it is there, few questions go to it as well; deleted, it is made again.
+    assert not indexed.search(ONE, asked[::-1], rows[:10], 8, metric=metric).exact
+    (made,) = (tmp_path / "derived").rglob("*.ivf")
+    made.unlink()
+    assert indexed.search(ONE, asked, rows[:10], 8, metric=metric).exact
+    # Another set of images is another index: no row outside of it is ever named.
+    part = [hashes[i] for i in range(0, 4000, 2)]
+    half = indexed.search(ONE, part, rows[:1000], 8, metric=metric)
+    assert not half.exact
+    assert half.positions.max() < 2000
+    assert set(half.positions[0, :1]) == {0}
+    indexed.forget_derived(ONE.project_id, horizon=0)
+    assert list((tmp_path / "derived").rglob("*.ivf"))
+    indexed.forget_derived(ONE.project_id, horizon=2**40)
+    assert not list((tmp_path / "derived").rglob("*.ivf"))
