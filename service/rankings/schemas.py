@@ -75,7 +75,8 @@ class Progress(BaseModel):
     seconds_left: float | None
     stage: str
     stage_seconds: dict[str, float] = Field(
-        description="time in reading and decoding, forward passes and writing, summed over threads and tasks"
+        default_factory=dict,
+        description="time in reading and decoding, forward passes and writing, summed over threads and tasks",
     )
 
 
