@@ -7,10 +7,14 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
+from service.api.bodies import BodyLimits
 from service.api.deps import App, caller, storable_address
+from service.api.etags import ETags
 from service.api.following import Followers
 from service.api.headers import SecurityHeaders
 from service.api.problems import PROBLEM_RESPONSES, install_problem_handlers
+from service.api.rates import Rates
+from service.api.records import Records
 from service.api.v1 import (
     datasets,
     embeddings,
@@ -58,7 +62,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         responses=PROBLEM_RESPONSES,
     )
-    app.state.zooscout = App(settings=settings, database=database, followers=followers)
+    app.state.zooscout = App(
+        settings=settings, database=database, followers=followers, rates=Rates(settings.server.requests_per_minute)
+    )
+    # The last is the outermost.
+    app.add_middleware(ETags)
+    app.add_middleware(BodyLimits, settings=settings.server)
+    app.add_middleware(Records)
     app.add_middleware(SecurityHeaders)
     install_problem_handlers(app)
     storable = [Depends(storable_address)]

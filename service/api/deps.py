@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 
 from service.api.following import Followers
+from service.api.rates import Rates
 from service.core.db import Database
 from service.core.errors import InvalidRequest
 from service.core.settings import LOOPBACK, Settings
 from service.core.text import is_storable
 from service.keys import service as keys
-from service.keys.errors import Forbidden, Unauthorized
+from service.keys.errors import Forbidden, TooManyRequests, Unauthorized
 from service.keys.schemas import Scope
 from service.keys.tables import DEFAULT_PROJECT
 
@@ -25,6 +26,7 @@ class App:
     settings: Settings
     database: Database
     followers: Followers
+    rates: Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Caller:
 
     project_id: str
     scope: Scope
+    key_id: str | None
 
 
 def _app(request: Request) -> App:
@@ -48,6 +51,7 @@ def caller(request: Request, app: AppDep) -> Caller:
     Raises:
         Unauthorized: A key is needed and none is sent, or the one sent is not valid.
         Forbidden: The key's scope does not reach, or another site's page sent the request.
+        TooManyRequests: The key asks more often than it may.
     """
     _refuse_other_sites(request, keyless=not app.settings.server.needs_key)
     token = _token(request)
@@ -55,14 +59,25 @@ def caller(request: Request, app: AppDep) -> Caller:
     if token is None:
         if app.settings.server.needs_key:
             raise Unauthorized("This service needs an API key: send it as `Authorization: Bearer …`.")
-        return Caller(DEFAULT_PROJECT, Scope.ADMIN)
+        return _noted(request, Caller(DEFAULT_PROJECT, Scope.ADMIN, None))
     with app.database.read() as session:
         access = keys.check(session, token)
+    who = _noted(request, Caller(access.project_id, access.scope, access.key_id))
+    allowance = request.state.allowance = app.rates.take(access.key_id)
+    if allowance is not None and not allowance.granted:
+        raise TooManyRequests(
+            f"This key may ask {app.settings.server.requests_per_minute} times a minute: wait as Retry-After says."
+        )
     access.require(needed)
     if access.last_use_is_old:
         with app.database.write() as session:
             keys.note_use(session, access)
-    return Caller(access.project_id, access.scope)
+    return who
+
+
+def _noted(request: Request, who: Caller) -> Caller:
+    request.state.caller = who  # for the audit log
+    return who
 
 
 def _token(request: Request) -> str | None:

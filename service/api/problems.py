@@ -1,6 +1,5 @@
 """One table from domain errors to RFC 9457 problems."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,11 +51,15 @@ KINDS: dict[type[Exception], Kind] = {
     core.NotFound: Kind("not-found", "Not found", 404),
     core.Conflict: Kind("conflict", "Conflict with what is stored", 409),
     core.InvalidRequest: Kind("invalid-request", "The request cannot be carried out", 422),
+    core.PreconditionFailed: Kind("precondition-failed", "It has changed since it was looked at", 412),
     core.LeaseLost: Kind("lease-lost", "The work was taken over", 409),
     core.Cancelled: Kind("cancelled", "The work was cancelled", 409),
     core.SchemaOutdated: Kind("schema-outdated", "The database needs a migration", 503),
     keys.Unauthorized: Kind("unauthorized", "A valid API key is needed", 401),
     keys.Forbidden: Kind("forbidden", "The request is not allowed", 403),
+    keys.TooManyRequests: Kind("too-many-requests", "The key asks too often", 429),
+    keys.QuotaExceeded: Kind("quota-exceeded", "The project has no room for this", 413),
+    keys.TooMuchQueued: Kind("too-much-queued", "The project has enough work waiting", 429),
     idempotency.KeyReused: Kind("idempotency-key-reused", "The Idempotency-Key belongs to another request", 422),
     idempotency.ShownOnce: Kind("shown-once", "The answer was given once and is kept nowhere", 409),
     embeddings.EmbeddingsMissing: Kind("embeddings-missing", "Embeddings are missing", 409),
@@ -172,19 +175,19 @@ def install_problem_handlers(app: FastAPI) -> None:
         )
         return respond(problem, headers=error.headers)
 
-    @app.exception_handler(Exception)
-    def on_bug(request: Request, error: Exception) -> JSONResponse:
-        reference = uuid.uuid4().hex[:12]
-        log.error("request.failed", path=request.url.path, reference=reference, exc_info=error)
-        return respond(
-            Problem(
-                type="/problems/internal",
-                title="The service failed",
-                status=500,
-                detail=f"The service made a mistake; its log has the cause under {reference}.",
-                instance=request.url.path,
-            )
+
+def bug(path: str, error: Exception, /, *, reference: str) -> JSONResponse:
+    """What is answered to whatever no handler knows."""
+    log.error("request.failed", path=path, reference=reference, exc_info=error)
+    return respond(
+        Problem(
+            type="/problems/internal",
+            title="The service failed",
+            status=500,
+            detail=f"The service made a mistake; its log has the cause under {reference}.",
+            instance=path,
         )
+    )
 
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -18,6 +18,10 @@ class InvalidRequest(ServiceError):
     """The request is well-formed and still cannot be carried out as it stands."""
 
 
+class PreconditionFailed(ServiceError):
+    """What the request names by If-Match is not what is stored."""
+
+
 class LeaseLost(ServiceError):
     """Another worker holds the task now: this one's result is dropped."""
 

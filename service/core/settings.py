@@ -46,9 +46,26 @@ class ServerSettings(_Group):
         default=24 * 3600.0, description="how long a POST with an Idempotency-Key is answered with its first answer"
     )
 
+    requests_per_minute: PositiveInt | None = Field(
+        default=None, description="of one key, counted by each API process for itself; unset: no limit"
+    )
+    max_body_bytes: PositiveInt = Field(default=8 * 2**20, description="of requests that are no uploads")
+    receive_seconds: PositiveFloat = Field(
+        default=60.0, description="for a request's body to come, and what it needs at min_bytes_per_second besides"
+    )
+    min_bytes_per_second: PositiveInt = 16 * 2**10
+
     @property
     def needs_key(self) -> bool:
         return self.require_key or self.host not in LOOPBACK
+
+
+class QuotaSettings(_Group):
+    """Of each project; unset: no limit."""
+
+    stored_bytes: PositiveInt | None = Field(default=None, description="of the uploads that its datasets came as")
+    images: PositiveInt | None = Field(default=None, description="in those uploads")
+    queued_tasks: PositiveInt | None = Field(default=None, description="waiting or at work")
 
 
 class WorkerSettings(_Group):
@@ -90,6 +107,7 @@ class Settings(BaseSettings):
     uploads: UploadSettings = UploadSettings()
     scoring: ScoringSettings = ScoringSettings()
     server: ServerSettings = ServerSettings()
+    quotas: QuotaSettings = QuotaSettings()
     worker: WorkerSettings = WorkerSettings()
     store: StoreSettings = StoreSettings()
 

@@ -205,6 +205,14 @@ def count_open(session: Session, subject_id: str, /, *, besides: str | None = No
     return session.execute(query).scalar_one()
 
 
+def count_open_of(session: Session, project_id: str, /) -> int:
+    """Of the whole project, its own collections left out."""
+    query = select(func.count()).where(
+        TaskRow.project_id == project_id, TaskRow.state.in_(OPEN_STATES), TaskRow.kind != TaskKind.COLLECT
+    )
+    return session.execute(query).scalar_one()
+
+
 def enqueue_collection(
     session: Session, project_id: str, /, *, purge: bool = False, uploads: Sequence[str] = ()
 ) -> None:

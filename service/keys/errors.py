@@ -9,3 +9,15 @@ class Unauthorized(ServiceError):
 
 class Forbidden(ServiceError):
     """The key is valid and its scope does not reach that far."""
+
+
+class TooManyRequests(ServiceError):
+    """The key asks more often than it may."""
+
+
+class QuotaExceeded(ServiceError):
+    """The project would have more stored than it may."""
+
+
+class TooMuchQueued(ServiceError):
+    """The project has as much work waiting as it may."""

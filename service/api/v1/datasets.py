@@ -10,8 +10,10 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from service.api.deps import App, AppDep, ProjectDep
+from service.api.etags import MatchDep
 from service.api.once import Made, Once, OnceDep
 from service.api.problems import status_of
+from service.api.quotas import check_tasks, check_uploads
 from service.core.pagination import MAX_LIMIT
 from service.datasets import service as datasets
 from service.datasets.inspection import inspect_archive
@@ -61,21 +63,32 @@ def _accept(app: App, project: str, once: Once, upload: Upload, name: str) -> Da
     def act(session: Session) -> Made[DatasetView]:
         nonlocal keep
         accepted = datasets.accept(
-            session, project, upload.path, name=name, source_digest=upload.sha256, delete_source=True
+            session,
+            project,
+            upload.path,
+            name=name,
+            source_digest=upload.sha256,
+            delete_source=True,
+            source_bytes=upload.size,
+            source_images=seen.images or 0,
         )
-        keep = not accepted.already_known
-        return _made(session, project, accepted)
+        made = _made(app, session, project, accepted)
+        keep = not accepted.already_known  # a lost commit may have been one
+        return made
 
     try:
         once.look_back(upload.sha256)
-        inspect_archive(upload.path, Limits(**app.settings.uploads.model_dump()))
+        seen = inspect_archive(upload.path, Limits(**app.settings.uploads.model_dump()))
         return once.do(upload.sha256, act)
     finally:
         if not keep:
             upload.path.unlink(missing_ok=True)
 
 
-def _made(session: Session, project: str, accepted: datasets.Accepted) -> Made[DatasetView]:
+def _made(app: App, session: Session, project: str, accepted: datasets.Accepted) -> Made[DatasetView]:
+    if not accepted.already_known:
+        check_uploads(session, project, app.settings.quotas)
+        check_tasks(session, project, app.settings.quotas)
     view = datasets.show(session, project, accepted.row.id)
     return Made(view, 200 if accepted.already_known else 202, f"/v1/datasets/{view.id}")
 
@@ -128,9 +141,10 @@ def _accept_version(
         with app.database.read() as session:
             parent = datasets.sealed(session, project, dataset)
         body = _changes(upload.path) if as_json else None
-        add = None
+        add, source_images = None, 0
         if body is None:
-            inspect_archive(upload.path, Limits(**app.settings.uploads.model_dump()), min_classes=1)
+            limits = Limits(**app.settings.uploads.model_dump())
+            source_images = inspect_archive(upload.path, limits, min_classes=1).images or 0
         else:
             if body.add is not None:
                 with app.database.read() as session:
@@ -153,9 +167,19 @@ def _accept_version(
         def act(session: Session) -> Made[DatasetView]:
             nonlocal keep
             wanted = body.name if body else name
-            accepted = datasets.accept_version(session, project, parent.id, source, name=wanted, digest=digest)
-            keep = not accepted.already_known
-            return _made(session, project, accepted)
+            accepted = datasets.accept_version(
+                session,
+                project,
+                parent.id,
+                source,
+                name=wanted,
+                digest=digest,
+                source_bytes=upload.size,
+                source_images=source_images,
+            )
+            made = _made(app, session, project, accepted)
+            keep = not accepted.already_known  # a lost commit may have been one
+            return made
 
         return once.do(upload.sha256, act)
     finally:
@@ -192,8 +216,12 @@ def list_datasets(
 @router.get("/datasets/{dataset}", summary="State, report and fingerprint of a dataset, by id or name")
 def show_dataset(app: AppDep, project: ProjectDep, dataset: str) -> DatasetView:
     with app.database.read() as session:
-        view = with_status(datasets.show(session, project, dataset))
-        return view.model_copy(update={"inspections": inspections.of_dataset(session, project, view.id)})
+        return _shown(session, project, dataset)
+
+
+def _shown(session: Session, project: str, dataset: str) -> DatasetView:
+    view = with_status(datasets.show(session, project, dataset))
+    return view.model_copy(update={"inspections": inspections.of_dataset(session, project, view.id)})
 
 
 @router.delete("/datasets/{dataset}", status_code=204, summary="Remove a dataset with its rankings and scores")
@@ -201,9 +229,11 @@ def remove_dataset(
     app: AppDep,
     project: ProjectDep,
     dataset: str,
+    match: MatchDep,
     purge: Annotated[
         bool, Query(description="remove its images and embeddings now, not at the next collection")
     ] = False,
 ) -> None:
     with app.database.write() as session:
+        match.check(session, lambda session: _shown(session, project, dataset))
         rankings.remove_dataset(session, project, dataset, purge=purge)

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.api.deps import AppDep, ProjectDep
 from service.api.once import Made, OnceDep
+from service.api.quotas import check_tasks
 from service.inspections import service as inspections
 from service.inspections.schemas import InspectionCreate, InspectionView, NeighboursView
 
@@ -20,12 +21,15 @@ MAX_NEIGHBOURS = 200
     summary="Look for near-copies, leaks between splits and label errors",
     responses={200: {"model": InspectionView, "description": "The same inspection is under way: that one"}},
 )
-def request_inspection(project: ProjectDep, dataset: str, body: InspectionCreate, once: OnceDep) -> InspectionView:
+def request_inspection(
+    app: AppDep, project: ProjectDep, dataset: str, body: InspectionCreate, once: OnceDep
+) -> InspectionView:
     """A worker embeds every split by the model, where that is not done yet, and compares each image with all others."""
 
     def act(session: Session) -> Made[InspectionView]:
         requested = inspections.request(session, project, dataset, body.model)
         view = inspections.show(session, project, requested.row.id)
+        check_tasks(session, project, app.settings.quotas)
         return Made(view, 200 if requested.already_under_way else 202, f"/v1/inspections/{view.id}")
 
     return once.do(body, act)

@@ -6,7 +6,9 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy.orm import Session
 
 from service.api.deps import AppDep, ProjectDep
+from service.api.etags import MatchDep
 from service.api.once import Made, OnceDep
+from service.api.quotas import check_tasks
 from service.core.errors import InvalidRequest
 from service.core.pagination import MAX_LIMIT
 from service.jobs import repository as jobs
@@ -83,23 +85,25 @@ def list_models(
 
 
 @router.post("/models", status_code=201, summary="Register a model of your own")
-def add_model(project: ProjectDep, body: ModelCreate, once: OnceDep) -> ModelView:
+def add_model(app: AppDep, project: ProjectDep, body: ModelCreate, once: OnceDep) -> ModelView:
     """The model is `unresolved` until a worker has fetched its weights and proved that they fit."""
 
     def act(session: Session) -> Made[ModelView]:
         view = catalog.register(session, project, body)
+        check_tasks(session, project, app.settings.quotas)
         return Made(view, 201, f"/v1/models/{view.id}")
 
     return once.do(body, act)
 
 
 @router.post("/models/import", status_code=202, summary="Import cards from an installed registry")
-def import_models(project: ProjectDep, body: ImportRequest, once: OnceDep) -> ImportAccepted:
+def import_models(app: AppDep, project: ProjectDep, body: ImportRequest, once: OnceDep) -> ImportAccepted:
     def act(session: Session) -> Made[ImportAccepted]:
         task_id = jobs.enqueue(
             session, project_id=project, kind=TaskKind.IMPORT, subject_id=project, payload=body.model_dump()
         )
         view = ImportAccepted(task_id=task_id, state="queued", result={}, error=None)
+        check_tasks(session, project, app.settings.quotas)
         return Made(view, 202, f"/v1/models/import/{task_id}")
 
     return once.do(body, act)
@@ -123,7 +127,8 @@ def show_model(app: AppDep, project: ProjectDep, model: str) -> ModelView:
 
 
 @router.delete("/models/{model}", status_code=204, summary="Remove a model")
-def remove_model(app: AppDep, project: ProjectDep, model: str) -> None:
+def remove_model(app: AppDep, project: ProjectDep, model: str, match: MatchDep) -> None:
     with app.database.write() as session:
+        match.check(session, lambda session: catalog.show(session, project, model))
         rankings.remove_model(session, project, model)
         jobs.enqueue_collection(session, project)

@@ -6,7 +6,9 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from service.api.deps import AppDep, ProjectDep
+from service.api.etags import MatchDep
 from service.api.once import Made, OnceDep
+from service.api.quotas import check_tasks
 from service.core.pagination import MAX_LIMIT
 from service.jobs import repository as jobs
 from service.rankings import service as rankings
@@ -16,11 +18,12 @@ router = APIRouter(tags=["rankings"])
 
 
 @router.post("/rankings", status_code=202, summary="Rank models on a dataset")
-def create_ranking(project: ProjectDep, body: RankingCreate, once: OnceDep) -> RankingView:
+def create_ranking(app: AppDep, project: ProjectDep, body: RankingCreate, once: OnceDep) -> RankingView:
     """Accepted at once; follow it at the address in Location."""
 
     def act(session: Session) -> Made[RankingView]:
         row = rankings.create(session, project, body)
+        check_tasks(session, project, app.settings.quotas)
         return Made(rankings.show(session, project, row.id), 202, f"/v1/rankings/{row.id}")
 
     return once.do(body, act)
@@ -45,7 +48,8 @@ def show_ranking(app: AppDep, project: ProjectDep, ranking: str) -> RankingView:
 
 
 @router.delete("/rankings/{ranking}", status_code=204, summary="Remove a ranking; stop it if it runs")
-def remove_ranking(app: AppDep, project: ProjectDep, ranking: str) -> None:
+def remove_ranking(app: AppDep, project: ProjectDep, ranking: str, match: MatchDep) -> None:
     with app.database.write() as session:
+        match.check(session, lambda session: rankings.show(session, project, ranking))
         rankings.remove(session, project, ranking)
         jobs.enqueue_collection(session, project)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.api.deps import App, AppDep, ProjectDep
 from service.api.once import Made, Once, OnceDep
+from service.api.quotas import check_tasks
 from service.datasets.uploads import Upload, receive
 from service.scoring import service as scoring
 from service.scoring.arrays import check_file
@@ -69,6 +70,7 @@ async def score_features(
 def _accept(app: App, project: str, once: Once, upload: Upload, names: list[str]) -> ScoringView:
     def act(session: Session) -> Made[ScoringView]:
         view = scoring.request(session, project, upload.path, names)
+        check_tasks(session, project, app.settings.quotas)
         return Made(view, 202, f"/v1/scores/{view.id}")
 
     try:

@@ -1,0 +1,60 @@
+"""How much a request may bring, and how long it may take over it."""
+
+import asyncio
+import re
+import time
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.core.settings import ServerSettings
+
+# Streamed to disk under caps of their own.
+UPLOADS = re.compile(r"/v1/(datasets|datasets/[^/]+/versions|scores)/?")
+
+
+class BodyLimits:
+    """Answers 413 to a body that is too large and 408 to one that does not come, before more of it is read."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        upload = UPLOADS.fullmatch(scope["path"]) is not None
+        cap = None if upload else self._settings.max_body_bytes
+        declared = Headers(scope=scope).get("content-length", "")
+        size, complete, started = 0, False, time.monotonic()
+
+        async def limited() -> Message:
+            nonlocal size, complete
+            if complete:
+                return await receive()  # waits for the client to go
+            if cap is not None and declared.isdecimal() and int(declared) > cap:
+                raise _too_large(cap)
+            allowed = self._settings.receive_seconds + size / self._settings.min_bytes_per_second
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, started + allowed - time.monotonic()))
+            except TimeoutError:
+                raise _too_slow(size, time.monotonic() - started) from None
+            size += len(message.get("body", b""))
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            if cap is not None and size > cap:
+                raise _too_large(cap)
+            return message
+
+        await self._app(scope, limited, send)
+
+
+def _too_large(cap: int) -> HTTPException:
+    detail = f"The body is larger than {cap:,} bytes (ZOOSCOUT_SERVER__MAX_BODY_BYTES)."
+    return HTTPException(413, detail, headers={"Connection": "close"})
+
+
+def _too_slow(size: int, seconds: float) -> HTTPException:
+    detail = f"Of the body, {size:,} bytes came in {seconds:.0f} seconds, and no more was waited for. Send it again."
+    return HTTPException(408, detail, headers={"Connection": "close"})
