@@ -1,12 +1,14 @@
 """The Python client: the REST API with types, uploads and waiting. Needs httpx, not torch."""
 
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from service.datasets.names import Split
 from service.datasets.schemas import DatasetPage, DatasetView, ReferenceView, VersionCreate
@@ -17,6 +19,9 @@ from service.rankings.schemas import RankingCreate, RankingPage, RankingStatus, 
 T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
 POLL_SECONDS = 0.3
+ATTEMPTS = 4
+# The request may have been carried out although its answer was lost.
+_LOST = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 
 
 class ApiProblem(Exception):
@@ -33,6 +38,16 @@ class WaitTimeout(Exception):
     """The work was not done within the time given; it goes on in the service."""
 
 
+def _chunks(path: Path, progress: Callable[[int, int], None] | None = None, /) -> Iterator[bytes]:
+    size, sent = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+            sent += len(chunk)
+            if progress is not None:
+                progress(sent, size)
+
+
 def _raise_if_error(answer: httpx.Response, /) -> None:
     if not answer.is_error:
         return
@@ -43,6 +58,9 @@ def _raise_if_error(answer: httpx.Response, /) -> None:
 
 class Client:
     """A connection to one zooscout service.
+
+    Where the connection breaks, a request is sent again, up to four times in all: each POST bears an Idempotency-Key,
+    so that none is carried out twice.
 
     Example:
         with Client("http://127.0.0.1:8750") as client:
@@ -103,21 +121,10 @@ class Client:
     ) -> DatasetView:
         """Streams an archive or a Parquet file; `progress` hears (bytes sent, bytes in all)."""
         path = Path(path)
-        size = path.stat().st_size
-
-        def chunks() -> Iterator[bytes]:
-            sent = 0
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    yield chunk
-                    sent += len(chunk)
-                    if progress is not None:
-                        progress(sent, size)
-
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
         params = {"name": name or path.name}
         return DatasetView.model_validate(
-            self._call("POST", "/v1/datasets", content=chunks(), headers=headers, params=params)
+            self._call("POST", "/v1/datasets", body=lambda: _chunks(path, progress), headers=headers, params=params)
         )
 
     def make_version(self, parent: str, changes: VersionCreate | str | Path, *, name: str | None = None) -> DatasetView:
@@ -126,11 +133,12 @@ class Client:
         if isinstance(changes, VersionCreate):
             body = changes.model_copy(update={"name": name or changes.name})
             return DatasetView.model_validate(self._call("POST", path, json=body.model_dump(exclude_none=True)))
-        with Path(changes).open("rb") as file:
-            content = iter(lambda: file.read(CHUNK_BYTES), b"")
-            headers = {"Content-Type": "application/octet-stream"}
-            params = {"name": name} if name else {}
-            return DatasetView.model_validate(self._call("POST", path, content=content, headers=headers, params=params))
+        archive = Path(changes)
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(archive.stat().st_size)}
+        params = {"name": name} if name else {}
+        return DatasetView.model_validate(
+            self._call("POST", path, body=lambda: _chunks(archive), headers=headers, params=params)
+        )
 
     def inspect(self, dataset: str, model: str, *, timeout_seconds: float | None = None) -> InspectionView:
         """Near-copies, leaks between splits and likely label errors by one model's embeddings; waits for the result."""
@@ -277,8 +285,28 @@ class Client:
         )
         return self.wait_for_ranking(self.create_ranking(request).id, watch=watch, timeout_seconds=timeout_seconds)
 
-    def _call(self, method: str, path: str, **options: Any) -> Any:
-        answer = self._http.request(method, path, **options)
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Callable[[], Iterator[bytes]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Any:
+        sent = dict(headers or {})
+        if method == "POST":
+            sent["Idempotency-Key"] = uuid.uuid4().hex
+        again = Retrying(
+            # What was removed although the answer was lost would be answered with 404.
+            retry=retry_if_exception_type(httpx.ConnectError if method == "DELETE" else _LOST),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.2, max=2.0),
+            reraise=True,
+        )
+        answer = again(
+            lambda: self._http.request(method, path, headers=sent, content=body() if body else None, **options)
+        )
         _raise_if_error(answer)
         return answer.json() if answer.content else None
 
