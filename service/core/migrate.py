@@ -52,6 +52,12 @@ def head_revision(database: Database) -> str | None:
     return ScriptDirectory.from_config(alembic_config(database)).get_current_head()
 
 
+def known_revisions(database: Database) -> frozenset[str]:
+    return frozenset(
+        script.revision for script in ScriptDirectory.from_config(alembic_config(database)).walk_revisions()
+    )
+
+
 def current_revision(database: Database) -> str | None:
     with database.read() as session:
         return MigrationContext.configure(session.connection()).get_current_revision()

