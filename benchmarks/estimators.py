@@ -3,7 +3,10 @@
 The floor is what any method through eigenvectors pays: the float64 product X^T X and `torch.linalg.eigh` of it. All is
 measured in one process with the same number of threads; every figure is the median of several repetitions.
 
-    python -m benchmarks.estimators [--n 10000] [--dim 2048] [--classes 100] [--repeats 5] [--plain]
+    python -m benchmarks.estimators [--parts panel service memory] [--repeats 5] [--plain]
+
+`panel` is eight estimators at N = 10,000, D = 2048, C = 100 against the floor; `service` what a ranking computes of one
+model of 5,000 images, with errors; `memory` PED at 397 classes, and a million images streamed.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from estimators.shared import Options
 from estimators.view import View
 
 PANEL = ("logme", "h_score", "lda", "gbc", "transrate", "ped_logme", "ped_lda", "frechet")
+SERVICE_PANEL = ("logme", "knn", "ped_logme", "frechet", "h_score")
 
 
 def features(n: int, dim: int, n_classes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -172,33 +176,17 @@ def piece(name: str) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "above_mb": peak_mb() - before, "rows": float(total.n)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=10_000)
-    parser.add_argument("--dim", type=int, default=2048)
-    parser.add_argument("--classes", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--plain", action="store_true", help="also time straight transcriptions of the definitions")
-    parser.add_argument("--piece", choices=("ped", "stream"))
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.piece:
-        print(json.dumps(piece(arguments.piece)))
-        return
-    rows, labels = features(arguments.n, arguments.dim, arguments.classes, 0)
-    other, _ = features(arguments.n, arguments.dim, 1, 1)
-    reference = ClassMoments.from_features(other, torch.zeros(arguments.n, dtype=torch.int64))
+def panel_against_floor(n: int, dim: int, classes: int, repeats: int, plain: bool) -> None:
+    rows, labels = features(n, dim, classes, 0)
+    other, _ = features(n, dim, 1, 1)
+    reference = ClassMoments.from_features(other, torch.zeros(n, dtype=torch.int64))
     del other
     evidence = Evidence(labels=labels, features=rows, reference_moments=reference, blocks=block_ids(labels))
     parts: dict[str, list[float]] = {}
 
     def panel(standard_errors: bool) -> None:
-        results = evaluate(evidence, PANEL, standard_errors=standard_errors)
-        for name, result in results.items():
-            if result.score is None:
-                raise RuntimeError(f"{name}: {result.degenerate or result.missing}")
-            parts.setdefault(f"{name}{' +se' if standard_errors else ''}", []).append(result.seconds)
+        for name, taken in evaluated(evidence, PANEL, standard_errors).items():
+            parts.setdefault(f"{name}{' +se' if standard_errors else ''}", []).append(taken)
 
     runs: dict[str, Callable[[], object]] = {
         "floor": lambda: floor(rows),
@@ -208,23 +196,64 @@ def main() -> None:
     }
     # interleaved, so that a neighbour's load falls on all alike
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(arguments.repeats):
+    for _ in range(repeats):
         for name, run in runs.items():
             times[name].append(seconds(run))
     base = statistics.median(times["floor"])
-    print("N={n} D={dim} C={classes}, {threads} threads, {repeats} runs".format(**vars(arguments)))
+    print(f"N={n} D={dim} C={classes}, {torch.get_num_threads()} threads, {repeats} runs")
     for name, values in times.items():
         middle = statistics.median(values)
         ratios = statistics.median(v / f for v, f in zip(values, times["floor"], strict=True))
         print(f"{name:24s} {middle:8.3f} s   {middle / base:6.2f} x floor (median of paired ratios {ratios:.2f})")
     for name, values in sorted(parts.items()):
-        print(f"  {name:22s} {statistics.median(values):8.3f} s")
-    if arguments.plain:
+        print(f"  {name:22s} {statistics.median(values):8.3f} s", flush=True)
+    if plain:
         for name, run_plain in PLAIN.items():
             taken = statistics.median(seconds(lambda r=run_plain: r(rows, labels)) for _ in range(3))  # type: ignore[misc]
-            print(f"  plain {name:16s} {taken:8.3f} s")
-    for name in ("ped", "stream"):
-        print(f"{name}: {memory_of(name)}")
+            print(f"  plain {name:16s} {taken:8.3f} s", flush=True)
+
+
+def evaluated(evidence: Evidence, names: tuple[str, ...], standard_errors: bool) -> dict[str, float]:
+    results = evaluate(evidence, names, standard_errors=standard_errors)
+    for name, result in results.items():
+        if result.score is None:
+            raise RuntimeError(f"{name}: {result.degenerate or result.missing}")
+    return {name: result.seconds for name, result in results.items()}
+
+
+def service_panel(repeats: int) -> None:
+    rows, labels = features(5000, 1280, 10, 0)
+    other, _ = features(2000, 1280, 1, 1)
+    reference = ClassMoments.from_features(other, torch.zeros(2000, dtype=torch.int64))
+    evidence = Evidence(labels=labels, features=rows, reference_moments=reference)
+    taken: list[dict[str, float]] = [evaluated(evidence, SERVICE_PANEL, True) for _ in range(repeats)]
+    totals = statistics.median(sum(run.values()) for run in taken)
+    cells = ", ".join(f"{name} {statistics.median(run[name] for run in taken):.2f}" for name in SERVICE_PANEL)
+    print(f"service: N=5000 D=1280 C=10 with errors {totals:.2f} s: {cells}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=("panel", "service", "memory"), default=["panel", "service"])
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--plain", action="store_true", help="also time straight transcriptions of the definitions")
+    parser.add_argument("--piece", choices=("ped", "stream"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.piece:
+        print(json.dumps(piece(given.piece)))
+        return
+    if "panel" in given.parts:
+        panel_against_floor(given.n, given.dim, given.classes, given.repeats, given.plain)
+    if "service" in given.parts:
+        service_panel(given.repeats)
+    if "memory" in given.parts:
+        for name in ("ped", "stream"):
+            print(f"{name}: {memory_of(name)}", flush=True)
 
 
 if __name__ == "__main__":
