@@ -71,7 +71,8 @@ def ask(
     probes = min(PROBES, index.nlist)
     finite = np.isfinite(queries).all(axis=1)
     found = np.full((len(queries), k + SPARE), -1, dtype=np.int64)
-    parameters = faiss.SearchParametersIVF(nprobe=probes)
+    parameters = faiss.SearchParametersIVF()
+    parameters.nprobe = probes
     found[finite] = index.search(prepared(queries[finite], metric), k + SPARE, params=parameters)[1]
     candidates = np.where(found < 0, -1, place[found])
     positions, values = rescored(read, queries, candidates, k, metric=metric)
