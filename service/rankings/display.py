@@ -39,6 +39,17 @@ def notes(view: RankingView, /, *, titles: bool = False) -> list[str]:
     widths = {entry.feature_dim for entry in view.entries if entry.state == "done"}
     if by_width and len(widths) > 1:
         said.append(f"{listed(by_width)}: depends on the number of features; compare models of one width only.")
+    dated = [
+        name
+        for name in view.estimators
+        if any(
+            entry.scores[name].version not in {None, SPECS[name].version}
+            for entry in view.entries
+            if name in entry.scores
+        )
+    ]
+    if dated:
+        said.append(f"{listed(dated)}: computed by an earlier version of the estimator; rank again for today's.")
     by_reference = [name for name in view.estimators if needs_reference(name)]
     if view.reference is not None:
         name = view.reference.name or f"a dataset removed since, fingerprint {view.reference.fingerprint[:12]}"

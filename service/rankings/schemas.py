@@ -35,6 +35,7 @@ class ScoreView(BaseModel):
     diagnostics: dict[str, Any]
     degenerate: str | None = Field(default=None, description="the reason, where there is no value")
     seconds: float
+    version: int | None = Field(default=None, description="of the estimator; numbers of two versions do not compare")
 
 
 class EntryView(BaseModel):

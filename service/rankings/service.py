@@ -258,7 +258,8 @@ def _entries(
         for ident, entry in entries.items()
         if entry.extractor_id is not None and entry.state == "done"
     }
-    stored = scoring.current_scores(session, ranking.project_id, pairs, ranking.estimators)
+    look = scoring.shown_scores if ranking.state in repository.ENDED else scoring.current_scores
+    stored = look(session, ranking.project_id, pairs, ranking.estimators)
     found = {ident: stored.get(ident, {}) for ident in entries}
     names = {ident: row.name for ident, row in rows.items()}
     keyed: dict[str, Score | None] = {}
@@ -300,6 +301,7 @@ def _score_views(ranking: RankingRow, scores: Mapping[str, StoredScore]) -> dict
                 diagnostics=dict(score.diagnostics),
                 degenerate=score.degenerate,
                 seconds=score.seconds,
+                version=score.version,
             )
         elif needs_reference(name) and ranking.reference_fingerprint is None:
             views[name] = ScoreView(value=None, stderr=None, diagnostics={}, degenerate=NEEDS_REFERENCE, seconds=0.0)

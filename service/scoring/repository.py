@@ -34,17 +34,47 @@ def current_scores(
     session: Session, project_id: str, pairs: Mapping[str, Pair], estimators: Sequence[str], /
 ) -> dict[str, dict[str, StoredScore]]:
     """For each named pair, the stored scores of today's versions of these estimators."""
+    versions = {name: SPECS[name].version for name in estimators if name in SPECS}
+    return _of_versions(_stored_on(session, project_id, pairs, estimators), versions)
+
+
+def shown_scores(
+    session: Session, project_id: str, pairs: Mapping[str, Pair], estimators: Sequence[str], /
+) -> dict[str, dict[str, StoredScore]]:
+    """The same, but of the newest version that all pairs with a score have: a ranking that ended keeps its numbers.
+
+    Scores of two versions of an estimator are not comparable, so that one version goes for all.
+    """
+    stored = _stored_on(session, project_id, pairs, estimators)
+    versions: dict[str, int] = {}
+    for estimator in estimators:
+        held = [found for by_name in stored.values() if (found := set(by_name.get(estimator, {})))]
+        if common := set.intersection(*held) if held else set():
+            versions[estimator] = max(common)
+    return _of_versions(stored, versions)
+
+
+def _stored_on(
+    session: Session, project_id: str, pairs: Mapping[str, Pair], estimators: Sequence[str]
+) -> dict[str, dict[str, dict[int, StoredScore]]]:
+    """By pair, estimator and version."""
     wanted = {name: pair.evidence_ids(estimators) for name, pair in pairs.items()}
-    stored = {
-        (ident, score.estimator): score
-        for ident, score in _scores_on(session, project_id, {i for ids in wanted.values() for i in ids.values()})
-        if score.estimator in SPECS
-        and score.version == SPECS[score.estimator].version
-        and score.params_id == DEFAULT_PARAMS_ID
-    }
+    on: dict[tuple[str, str], dict[int, StoredScore]] = {}
+    for ident, score in _scores_on(session, project_id, {i for ids in wanted.values() for i in ids.values()}):
+        if score.params_id == DEFAULT_PARAMS_ID:
+            on.setdefault((ident, score.estimator), {})[score.version] = score
     return {
-        name: {estimator: stored[ident, estimator] for estimator, ident in ids.items() if (ident, estimator) in stored}
+        name: {estimator: on[ident, estimator] for estimator, ident in ids.items() if (ident, estimator) in on}
         for name, ids in wanted.items()
+    }
+
+
+def _of_versions(
+    stored: Mapping[str, Mapping[str, Mapping[int, StoredScore]]], versions: Mapping[str, int]
+) -> dict[str, dict[str, StoredScore]]:
+    return {
+        name: {estimator: of[versions[estimator]] for estimator, of in by_name.items() if versions.get(estimator) in of}
+        for name, by_name in stored.items()
     }
 
 

@@ -4,7 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
+from estimators.catalog import SPECS
+from service.scoring.tables import ScoreRow
 from tests.helpers.pictures import CLASSES, class_folders, picture, zipped
 from tests.helpers.service import Service
 from tests.helpers.zoo import TinyZoo
@@ -255,3 +258,24 @@ def test_duplicates_and_grey_images_among_the_rest_do_no_harm(service: Service, 
     done = service.ranked(dataset["id"], tiny_zoo.names[:1])
     assert done["state"] == "done"
     assert np.isfinite(done["entries"][0]["scores"]["logme"]["value"])
+
+
+def test_a_ranking_keeps_its_numbers_when_an_estimator_has_a_new_version(service: Service, tiny_zoo: TinyZoo) -> None:
+    service.add_models(tiny_zoo.good)
+    dataset = service.sealed()
+    first = service.ranked(dataset["id"], tiny_zoo.names, estimators=["logme", "knn"])
+    with service.database.write() as session:
+        session.execute(update(ScoreRow).where(ScoreRow.estimator == "logme").values(version=0))
+    assert values_of(service.call("GET", f"/v1/rankings/{first['id']}")) == values_of(first)
+    page = service.client.get(f"/rankings/{first['id']}").text
+    assert "LogME: computed by an earlier version" in page
+    partly = service.ranked(dataset["id"], tiny_zoo.names[:2], estimators=["logme", "knn"])
+    assert [entry["scores"]["logme"]["version"] for entry in partly["entries"]] == [SPECS["logme"].version] * 2
+    # one of the three has only the old number: the first ranking shows the old ones throughout
+    shown = service.call("GET", f"/v1/rankings/{first['id']}")
+    assert {entry["scores"]["logme"]["version"] for entry in shown["entries"]} == {0}
+    assert values_of(shown) == values_of(first)
+
+
+def values_of(ranking: dict[str, Any]) -> list[tuple[str, list[float]]]:
+    return [(e["model"], [score["value"] for score in e["scores"].values()]) for e in ranking["entries"]]
