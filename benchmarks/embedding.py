@@ -28,7 +28,7 @@ from benchmarks import embedding_data as data
 from service.compute.batches import batch_size
 from service.compute.device import cores, intra_op_threads, keep_freed_memory
 from service.compute.embedding import embed_group
-from service.compute.pipeline import Limits
+from service.compute.streams import Limits
 from service.core.settings import StoreSettings, WorkerSettings
 from service.embeddings.memory import MemoryStore
 from zoo.extract import Extractor

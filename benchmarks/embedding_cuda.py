@@ -20,7 +20,7 @@ from benchmarks.embedding import decoded
 from service.compute.batches import batch_size
 from service.compute.device import cores, native_bfloat16
 from service.compute.embedding import embed_group
-from service.compute.pipeline import Limits
+from service.compute.streams import Limits
 from service.core.settings import StoreSettings, WorkerSettings
 from service.embeddings.memory import MemoryStore
 from zoo.extract import Extractor

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from service.compute.pipeline import Limits, Pipeline, ReadBlob, Stream
+from service.compute.pipeline import Pipeline, ReadBlob
+from service.compute.streams import Limits, Stream
 from service.core.errors import Cancelled
 from service.embeddings.protocol import EmbeddingStore, Kind, Rows, StoreKey
 from zoo.extract import Extractor, interruptible

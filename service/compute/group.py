@@ -12,10 +12,11 @@ import torch
 
 from service.compute.device import device_name
 from service.compute.embedding import Embedded, Progress, embed_group
-from service.compute.pipeline import MAX_PIXELS, Limits, ReadBlob
+from service.compute.pipeline import MAX_PIXELS, ReadBlob
 from service.compute.precision import PROBE_IMAGES, PrecisionPolicy, extractor_for, spread
 from service.compute.reference import ReferenceSet, WarmMoments
 from service.compute.scoring import score_model
+from service.compute.streams import Limits
 from service.compute.warm import WarmModels
 from service.core.errors import Cancelled
 from service.embeddings.protocol import EmbeddingStore, StoreKey

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from service.compute.device import intra_op_threads
+from service.compute.streams import Limits, Rowed, Stream
 from service.compute.transfer import Clock, Courier, home
 from service.embeddings.protocol import Rows
 from zoo.catalog import PreprocessConfig
 from zoo.errors import BadImage, ExtractionFailed
-from zoo.extract import Extractor
 from zoo.preprocess import decode, prepare
 
 MAX_PIXELS = 178_956_970  # what Pillow itself refuses; the dataset's own, smaller cap was held when it was taken in
@@ -34,44 +34,6 @@ _MODEL_ERRORS = (ExtractionFailed, RuntimeError, ValueError)
 
 class Stopped(Exception):
     """The pipeline was told to stop, or another of its threads failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds the pipeline, whatever the number of images.
-
-    Attributes:
-        threads: that decode; on a CPU they compute as well.
-        pixel_bytes: of decoded images, half of them at full size and half resized.
-        feature_bytes: of rows not yet in a segment.
-        segment_rows: rows a segment.
-    """
-
-    threads: int
-    pixel_bytes: int
-    feature_bytes: int
-    segment_rows: int
-
-
-@dataclass(slots=True, eq=False)
-class Stream:
-    """One model's part of the work: what it lacks, and the rows not yet in a segment."""
-
-    model: str
-    extractor: Extractor
-    lacks: frozenset[bytes]
-    batch: int
-    hashes: list[bytes] = field(default_factory=list)
-    features: list[Rows] = field(default_factory=list)
-    probs: list[Rows] = field(default_factory=list)
-    bytes: int = 0
-    images: int = 0
-    seconds: float = 0.0
-    failed: str | None = None
-
-    @property
-    def signature(self) -> str:
-        return self.extractor.card.preprocess.signature
 
 
 @dataclass(slots=True, eq=False)
@@ -130,9 +92,8 @@ class Pipeline:
         self._at_once = 0
         self._decoding_bytes = 0
         self._ready: deque[tuple[_Chunk, Stream]] = deque()
-        self._to_write: deque[tuple[Stream, list[bytes], list[Rows], list[Rows], int]] = deque()
+        self._to_write: deque[tuple[Stream, Rowed]] = deque()
         self._buffered = 0  # bytes of rows, written ones not counted
-        self._writing = False
         self._read_all = self._forwarded_all = self._ended = False
         self._stop = False
         self._error: BaseException | None = None
@@ -354,29 +315,19 @@ class Pipeline:
                 self._keep(stream, launched.hashes, rows)
                 stream.seconds += seconds
             else:
-                self._buffered -= stream.bytes
-                stream.hashes, stream.features, stream.probs, stream.bytes = [], [], [], 0
+                self._buffered -= stream.take().bytes
             chunk.unforwarded -= 1
             if not chunk.unforwarded:
                 self._at_once -= 1
                 self._look_whether_forwarded()
 
     def _keep(self, stream: Stream, hashes: list[bytes], rows: list[tuple[Rows, Rows | None]]) -> None:
-        stream.hashes.extend(hashes)
-        for features, probs in rows:
-            stream.features.append(features)
-            stream.bytes += features.nbytes
-            self._buffered += features.nbytes
-            if probs is not None:
-                stream.probs.append(probs)
-                stream.bytes += probs.nbytes
-                self._buffered += probs.nbytes
-        stream.images += len(hashes)
+        self._buffered += stream.add(hashes, rows)
         self.done += len(hashes)
-        if len(stream.hashes) >= self._limits.segment_rows:
+        if len(stream.kept.hashes) >= self._limits.segment_rows:
             self._hand_over(stream)
         elif self._buffered > self._limits.feature_bytes:
-            self._hand_over(max(self.streams, key=lambda s: s.bytes))
+            self._hand_over(max(self.streams, key=lambda s: s.kept.bytes))
 
     def _look_whether_forwarded(self) -> None:
         if self._read_all and not self._at_once:
@@ -388,9 +339,8 @@ class Pipeline:
     # -- write ---------------------------------------------------------------------------------------------------------
 
     def _hand_over(self, stream: Stream) -> None:
-        if stream.hashes:
-            self._to_write.append((stream, stream.hashes, stream.features, stream.probs, stream.bytes))
-        stream.hashes, stream.features, stream.probs, stream.bytes = [], [], [], 0
+        if stream.kept.hashes:
+            self._to_write.append((stream, stream.take()))
 
     def _write_segments(self) -> None:
         while True:
@@ -402,8 +352,9 @@ class Pipeline:
                 if not self._to_write:
                     self._ended = True
                     return
-                stream, hashes, features, probs, size = self._to_write.popleft()
+                stream, kept = self._to_write.popleft()
             with self._timed("write"):
-                self._write(stream, hashes, np.concatenate(features), np.concatenate(probs) if probs else None)
+                probs = np.concatenate(kept.probs) if kept.probs else None
+                self._write(stream, kept.hashes, np.concatenate(kept.features), probs)
             with self._changed():
-                self._buffered -= size
+                self._buffered -= kept.bytes

@@ -4,8 +4,8 @@ import torch
 
 from service.compute.device import cores, keep_freed_memory, visible_devices
 from service.compute.group import Workplace
-from service.compute.pipeline import Limits
 from service.compute.precision import PrecisionPolicy
+from service.compute.streams import Limits
 from service.embeddings.precision import Decision, decided, settle
 from service.worker.context import WorkerContext
 from zoo.catalog import Precision

@@ -10,7 +10,7 @@ import torch
 
 from service.compute.batches import measured
 from service.compute.embedding import embed_group
-from service.compute.pipeline import Limits
+from service.compute.streams import Limits
 from service.embeddings.memory import MemoryStore
 from service.embeddings.protocol import StoreKey
 from tests.data.pictures import picture

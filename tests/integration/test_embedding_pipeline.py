@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from service.compute import pipeline
 from service.compute.embedding import Embedded, Progress, embed_group
-from service.compute.pipeline import Limits
+from service.compute.streams import Limits
 from service.core.errors import Cancelled
 from service.embeddings.memory import MemoryStore
 from service.embeddings.protocol import Kind, Rows, StoreKey
