@@ -33,6 +33,7 @@ bench-estimators:
 bench-embedding:
 	@.ci/install
 	$(BIN)/python -m benchmarks.embedding --wheels --weights .cache/zoo $(BENCH_ARGS)
-	@for part in incremental store kill; do \
-	  if [ -f benchmarks/$$part.py ]; then $(BIN)/python -m benchmarks.$$part || exit 1; fi; \
-	done
+	folder=$$(mktemp -d) && $(BIN)/python -m benchmarks.incremental --data-dir $$folder --prepare --measure; \
+	  code=$$?; rm -rf $$folder; exit $$code
+	$(BIN)/python -m benchmarks.store
+	$(BIN)/python -m benchmarks.kill
