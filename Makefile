@@ -33,7 +33,7 @@ bench-estimators:
 bench-embedding:
 	@.ci/install
 	$(BIN)/python -m benchmarks.embedding --wheels --weights .cache/zoo $(BENCH_ARGS)
-	folder=$$(mktemp -d) && $(BIN)/python -m benchmarks.incremental --data-dir $$folder --prepare --measure; \
-	  code=$$?; rm -rf $$folder; exit $$code
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.kill
+	folder=$$(mktemp -d) && $(BIN)/python -m benchmarks.incremental --data-dir $$folder --prepare --measure; \
+	  code=$$?; rm -rf $$folder; exit $$code
