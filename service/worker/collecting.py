@@ -7,6 +7,7 @@ from service.datasets import repository as datasets
 from service.datasets.manifest import read_manifest
 from service.embeddings.precision import extractor_ids
 from service.embeddings.upkeep import sweep
+from service.idempotency import service as idempotency
 from service.jobs import repository as jobs
 from service.jobs.model import Task, TaskState
 from service.models import repository as models
@@ -60,6 +61,7 @@ def collect(context: WorkerContext, task: Task, /) -> None:
         if path.absolute() not in reading:
             path.unlink(missing_ok=True)
     with context.database.write() as session:
+        idempotency.forget(session, project, older_than_seconds=context.settings.server.keep_answers_seconds)
         jobs.finish(session, task, state=TaskState.DONE)
 
 
