@@ -97,8 +97,8 @@ def test_two_workers_that_find_the_same_score_at_once_both_end_well(
     run(service.worker, threading.Event(), finished=lambda: len(service.tasks(kind="embed")) == 2)
     record = results.scoring.record
 
-    def slowly(session: Session, scores: Any, /, **keys: Any) -> None:
-        record(session, scores, **keys)
+    def slowly(session: Session, *given: Any, **keys: Any) -> None:
+        record(session, *given, **keys)
         session.flush()
         time.sleep(1.0)  # the other worker reaches this place before the first commits
 
