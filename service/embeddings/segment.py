@@ -105,8 +105,7 @@ class Segment:
         return words
 
     @cached_property
-    def _vectors(self) -> tuple[Any, npt.NDArray[np.float32] | npt.NDArray[np.float16]]:
-        """The index, which owns the mapping, and the view into it: whoever reads the one holds the other."""
+    def _vectors(self) -> Any:
         path = self._files.local(self._names.vectors, self.info.vectors_sha256)
         path.stat()  # FAISS does not say whether the file is gone or bad
         try:
@@ -117,13 +116,7 @@ class Segment:
         shape = (self.info.n_rows, self.info.dim)
         if not isinstance(index, kind) or (index.ntotal, index.d) != shape:
             raise self._damaged(path, "another index than the one that was registered")
-        numbers = self.info.n_rows * self.info.dim
-        view: Any = (
-            faiss.rev_swig_ptr(index.get_xb(), numbers)
-            if self.info.storage == "float32"
-            else faiss.rev_swig_ptr(index.codes.data(), 2 * numbers).view(np.float16)
-        )
-        return index, view.reshape(shape)
+        return index
 
     def positions(self, wanted: HashArray, /) -> Positions:
         """Where each wanted hash lies, −1 where it does not."""
@@ -140,12 +133,21 @@ class Segment:
             same[shared] = (self.hashes[at[shared]] == wanted[shared]).all(axis=1)
         return np.where(same, at, -1).astype(np.int64)
 
-    def rows(self, positions: Positions, /) -> Rows:
-        _index, vectors = self._vectors
+    def rows(self, positions: Positions, /, *, into: Rows | None = None) -> Rows:
+        """Those rows, written to `into` where it is given."""
         n = len(positions)
-        if n and positions[-1] - positions[0] == n - 1 and bool((np.diff(positions) == 1).all()):
-            return np.array(vectors[positions[0] : positions[0] + n], dtype=np.float32)
-        return vectors[positions].astype(np.float32, copy=False)
+        result = np.empty((n, self.info.dim), dtype=np.float32) if into is None else into
+        index, numbers = self._vectors, self.info.n_rows * self.info.dim
+        # A view into the mapping, which the index owns: neither leaves this function.
+        view: Any = (
+            faiss.rev_swig_ptr(index.get_xb(), numbers)
+            if self.info.storage == "float32"
+            else faiss.rev_swig_ptr(index.codes.data(), 2 * numbers).view(np.float16)
+        )
+        stored = view.reshape(self.info.n_rows, self.info.dim)
+        together = n > 0 and positions[-1] - positions[0] == n - 1 and bool((np.diff(positions) == 1).all())
+        np.copyto(result, stored[positions[0] : positions[0] + n] if together else stored[positions])
+        return result
 
     def _damaged(self, path: Path, found: str) -> SegmentDamaged:
         return SegmentDamaged(

@@ -44,14 +44,14 @@ class _Located:
         number = self.number if wanted is None else self.number[wanted]
         position = self.position if wanted is None else self.position[wanted]
         present: list[int] = np.flatnonzero(np.bincount(number, minlength=1)).tolist()
-        if len(present) == 1:
-            return self.opened(self.segments[present[0]]).rows(position)
         result = np.empty((len(number), self.dim), dtype=np.float32)
         for i in present:
             take = np.flatnonzero(number == i)
-            together = take[-1] - take[0] == len(take) - 1
-            rows = self.opened(self.segments[i]).rows(position[take])
-            result[slice(take[0], take[-1] + 1) if together else take] = rows
+            segment = self.opened(self.segments[i])
+            if take[-1] - take[0] == len(take) - 1:
+                segment.rows(position[take], into=result[take[0] : take[-1] + 1])
+            else:
+                result[take] = segment.rows(position[take])
         return result
 
 
