@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
@@ -50,6 +51,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         settings.data_dir.mkdir(parents=True, exist_ok=True)  # on PostgreSQL nothing else has made it yet
         ensure_schema(database)
+        # A thread holds one connection at most, so that none waits for a connection while it holds one.
+        current_default_thread_limiter().total_tokens = settings.database.pool_size
         yield
         await followers.close()
         database.dispose()

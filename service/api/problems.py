@@ -10,12 +10,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from estimators import errors as estimators
 from service.api.once import AnsweredBefore
 from service.core import errors as core
+from service.core.db import is_passing
 from service.datasets import errors as datasets
 from service.embeddings import errors as embeddings
 from service.idempotency import errors as idempotency
@@ -27,6 +28,7 @@ from zoo import errors as zoo
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
 
 
 class Problem(BaseModel):
@@ -54,6 +56,7 @@ KINDS: dict[type[Exception], Kind] = {
     core.PreconditionFailed: Kind("precondition-failed", "It has changed since it was looked at", 412),
     core.LeaseLost: Kind("lease-lost", "The work was taken over", 409),
     core.Cancelled: Kind("cancelled", "The work was cancelled", 409),
+    core.DatabaseUnavailable: Kind("database-unavailable", "The database does not answer now", 503),
     core.SchemaOutdated: Kind("schema-outdated", "The database needs a migration", 503),
     keys.Unauthorized: Kind("unauthorized", "A valid API key is needed", 401),
     keys.Forbidden: Kind("forbidden", "The request is not allowed", 403),
@@ -134,7 +137,10 @@ def install_problem_handlers(app: FastAPI) -> None:
         if isinstance(error, keys.Unauthorized) and not request.url.path.startswith("/v1/"):
             return RedirectResponse(f"/login?next={quote(request.url.path)}", status_code=303)
         headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, keys.Unauthorized) else None
-        return respond(problem_of(error, instance=request.url.path), headers=headers)
+        problem = problem_of(error, instance=request.url.path)
+        if problem.status == 503:
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return respond(problem, headers=headers)
 
     @app.exception_handler(AnsweredBefore)
     def on_answered_before(_request: Request, again: AnsweredBefore) -> Response:
@@ -147,6 +153,17 @@ def install_problem_handlers(app: FastAPI) -> None:
         log.warning("request.collided", path=request.url.path, exc_info=error)
         met = core.Conflict("Another request changed what this one needs at the same moment: look again and retry.")
         return respond(problem_of(met, instance=request.url.path))
+
+    @app.exception_handler(SQLAlchemyError)
+    def on_database(request: Request, error: SQLAlchemyError) -> Response:
+        if not is_passing(error):
+            raise error
+        log.warning("request.no_database", path=request.url.path, error=str(getattr(error, "orig", None) or error))
+        away = core.DatabaseUnavailable(
+            "The database is away, or was not done with this in time. Ask again after the seconds of Retry-After, a "
+            "POST with the same Idempotency-Key, so that nothing is done twice."
+        )
+        return on_known_error(request, away)
 
     @app.exception_handler(RequestValidationError)
     def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:

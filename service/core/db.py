@@ -1,5 +1,6 @@
 """Engine, sessions and the base of the tables: SQLite embedded, PostgreSQL in production, one code path."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -7,12 +8,27 @@ from typing import Any
 
 from sqlalchemy import JSON, DateTime, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import URL, Connection, Dialect, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
 from service.core.settings import Settings
 
 OVERFLOW = 4  # beside the thread pool: the poller of events, the health check
+POOL_WAIT_SECONDS = 10.0
+# A server that is gone without a word is noticed within half a minute; what the URL says of these goes first.
+_GONE_SILENTLY = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+# Connection lost · transaction rolled back by others · out of room or connections · ended or not yet up · disk.
+_PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+_PASSING_STATES = frozenset({"25P03", "55P03"})  # rested too long in a transaction · a lock was not to be had
+_PASSING_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -48,20 +64,29 @@ def make_engine(
 ) -> Engine:
     """An engine whose SQLite connections are WAL, enforce foreign keys and wait for a writer.
 
-    On PostgreSQL no statement runs longer than `statement_timeout_ms`, waiting for locks included.
+    On PostgreSQL no statement runs longer than `statement_timeout_ms`, waiting for locks included, and no transaction
+    rests longer between two.
     """
     url = make_url(url)
     if url.get_backend_name() != "sqlite":
-        engine = create_engine(url, pool_size=pool_size, max_overflow=OVERFLOW, pool_pre_ping=True)
+        engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=OVERFLOW,
+            pool_timeout=POOL_WAIT_SECONDS,
+            pool_pre_ping=True,
+            connect_args={name: value for name, value in _GONE_SILENTLY.items() if name not in url.query},
+        )
 
         @event.listens_for(engine, "connect")
         def _limit(connection: Any, _record: object) -> None:
             connection.autocommit = True  # what is set in a transaction goes with its rollback
-            connection.execute(f"SET statement_timeout = {int(statement_timeout_ms)}")
+            for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                connection.execute(f"SET {setting} = {int(statement_timeout_ms)}")
             connection.autocommit = False
 
         return engine
-    engine = create_engine(url, pool_size=pool_size, max_overflow=OVERFLOW)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=OVERFLOW, pool_timeout=POOL_WAIT_SECONDS)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
@@ -81,6 +106,21 @@ def make_engine(
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def is_passing(error: BaseException, /) -> bool:
+    """Whether the database is away, busy or full for the moment, so that the same request may succeed later."""
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        return (getattr(cause, "sqlite_errorcode", 0) & 0xFF) in _PASSING_SQLITE
+    state = getattr(cause, "sqlstate", None)
+    if state is None:  # libpq's own: no server, or none any more
+        return error.connection_invalidated or type(cause).__name__ in {"OperationalError", "ConnectionTimeout"}
+    return state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
 
 
 class Database:

@@ -32,3 +32,7 @@ class Cancelled(ServiceError):
 
 class SchemaOutdated(ServiceError):
     """The database is at another migration than this code."""
+
+
+class DatabaseUnavailable(ServiceError):
+    """The database is away, busy or full: the same request may succeed later."""

@@ -128,6 +128,7 @@ def _lock(connection: Connection, tables: Collection[str]) -> None:
         raise
     connection.execute(text(f"SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT}'"))
     connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'"))
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # it may compute between statements
 
 
 @contextmanager

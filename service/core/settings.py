@@ -18,8 +18,12 @@ class _Group(BaseModel):
 class DatabaseSettings(_Group):
     url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in the data directory if unset")
     busy_timeout_ms: PositiveInt = Field(default=15_000, description="SQLite: how long a writer waits for another")
-    pool_size: PositiveInt = Field(default=40, description="connections of a process: one a thread that answers")
-    statement_timeout_ms: PositiveInt = Field(default=30_000, description="PostgreSQL; migrations have an hour")
+    pool_size: PositiveInt = Field(
+        default=40, description="connections of a process, and threads that answer: one each"
+    )
+    statement_timeout_ms: PositiveInt = Field(
+        default=30_000, description="PostgreSQL: of a statement, and of rest within a transaction; migrations have more"
+    )
 
 
 class UploadSettings(_Group):

@@ -64,6 +64,7 @@ def select(
     if found.weights_sha256 is None:
         raise EmbeddingsMissing(f"'{found.name}' has embedded nothing yet; {_embed(row.name, found.name, whole, {})}.")
     (ident,) = extractor_ids(session, project_id, [(ModelCard.from_json(found.card), found.weights_sha256)])
+    session.close()  # the store asks by itself: with two connections a thread, threads would wait for each other
     chosen = Selection(
         name=f"{row.name}-{found.name}",
         manifest=whole if split is None else whole.of_split(split),

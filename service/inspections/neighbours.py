@@ -54,6 +54,7 @@ def neighbours(
     if found.weights_sha256 is None:
         raise EmbeddingsMissing(f"Model '{found.name}' has embedded nothing here yet: {remedy}.")
     [ident] = extractor_ids(session, project_id, [(ModelCard.from_json(found.card), found.weights_sha256)])
+    session.close()  # the store asks by itself: with two connections a thread, threads would wait for each other
     key = StoreKey(project_id, ident)
     lacking = set(store.missing(key, images.hashes))
     if images.hashes[named[0]] in lacking:

@@ -71,6 +71,13 @@ class PostgresServer:
             path for path in (package / f"pginstall{major}" / "bin", package / "pginstall" / "bin") if path.is_dir()
         )
 
+    def down(self) -> None:
+        """As an operator would stop it: who is connected is thrown out."""
+        self._server.stop()
+
+    def up(self) -> None:
+        self._server.ensure_postgres_running()
+
     def stop(self) -> None:
         self._admin.dispose()
         self._server.stop()
