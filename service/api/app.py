@@ -10,10 +10,11 @@ from fastapi_offline import FastAPIOffline
 
 from service.api.bodies import BodyLimits
 from service.api.deps import App, caller, storable_address
+from service.api.description import describe
 from service.api.etags import ETags
 from service.api.following import Followers
 from service.api.headers import SecurityHeaders
-from service.api.problems import PROBLEM_RESPONSES, install_problem_handlers
+from service.api.problems import install_problem_handlers
 from service.api.rates import Rates
 from service.api.records import Records
 from service.api.v1 import (
@@ -63,7 +64,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Which pretrained vision model to fine-tune on your data",
         version="0.1.0",
         lifespan=lifespan,
-        responses=PROBLEM_RESPONSES,
     )
     app.state.zooscout = App(
         settings=settings, database=database, followers=followers, rates=Rates(settings.server.requests_per_minute)
@@ -80,5 +80,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     app.include_router(entry.router, include_in_schema=False)
     app.include_router(web.router, include_in_schema=False, dependencies=[*storable, Depends(caller)])
+    describe(app, key_needed=settings.server.needs_key)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

@@ -24,6 +24,7 @@ from service.keys import errors as keys
 from service.models import errors as models
 from service.rankings import errors as rankings
 from service.scoring import errors as scoring
+from service.webhooks import errors as webhooks
 from zoo import errors as zoo
 
 log = structlog.get_logger(__name__)
@@ -73,6 +74,7 @@ KINDS: dict[type[Exception], Kind] = {
     models.ModelExists: Kind("model-exists", "The model is already registered", 409),
     models.ModelInUse: Kind("model-in-use", "The model is in use", 409),
     models.BadModelCard: Kind("bad-model-card", "The model's description does not hold together", 422),
+    webhooks.TooManyWebhooks: Kind("too-many-webhooks", "The project has all the webhooks it may have", 409),
     rankings.DatasetRefusedForRanking: Kind("dataset-was-refused", "The dataset was refused", 409),
     rankings.ReferenceNeeded: Kind("reference-needed", "The estimator needs a reference set", 422),
     scoring.BadArrays: Kind("bad-arrays", "The arrays cannot be scored", 422),
@@ -205,9 +207,3 @@ def bug(path: str, error: Exception, /, *, reference: str) -> JSONResponse:
             instance=path,
         )
     )
-
-
-PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": "What is wrong and what to do (RFC 9457)"},
-    "5XX": {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": "The service failed; a reference to its log"},
-}

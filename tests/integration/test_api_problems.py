@@ -121,10 +121,17 @@ def test_the_description_is_complete(service: Service) -> None:
         for method, operation in operations.items()
     ]
     assert len(routes) >= 18
+    references = set(re.findall(r'"#/components/(\w+)/(\w+)"', text))
+    assert references
+    for kind, name in references:
+        assert name in description["components"][kind], (kind, name)
+    assert "HTTPValidationError" not in text
     for method, path, operation in routes:
         assert operation["summary"], (method, path)
         assert operation["tags"], (method, path)
-        assert "4XX" in operation["responses"], (method, path)
+        if path.startswith("/v1/"):
+            assert {"401", "403", "422", "429", "500", "503"} <= set(operation["responses"]), (method, path)
+            assert ("{" in path) <= ("404" in operation["responses"]), (method, path)
     upload = description["paths"]["/v1/datasets"]["post"]
     assert "application/zip" in upload["requestBody"]["content"]
 
