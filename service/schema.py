@@ -14,6 +14,7 @@ def all_tables() -> MetaData:
     import service.keys.tables
     import service.models.tables
     import service.rankings.tables
-    import service.scoring.tables  # noqa: F401
+    import service.scoring.tables
+    import service.webhooks.tables  # noqa: F401
 
     return Base.metadata

@@ -29,6 +29,7 @@ from service.api.v1 import (
     rankings,
     reference,
     scores,
+    webhooks,
 )
 from service.core.db import Database
 from service.core.logging import configure_logging
@@ -75,7 +76,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     install_problem_handlers(app)
     storable = [Depends(storable_address)]
-    for module in (models, datasets, rankings, events, estimators, scores, keys, reference, embeddings, inspections):
+    for module in (
+        models,
+        datasets,
+        rankings,
+        events,
+        estimators,
+        scores,
+        keys,
+        webhooks,
+        reference,
+        embeddings,
+        inspections,
+    ):
         app.include_router(module.router, prefix="/v1", dependencies=[*storable, Depends(caller)])
     app.include_router(health.router)
     app.include_router(entry.router, include_in_schema=False)

@@ -99,6 +99,17 @@ class StoreSettings(_Group):
     grace_seconds: PositiveFloat = 24 * 3600.0
 
 
+class WebhookSettings(_Group):
+    allow_private_addresses: bool = Field(
+        default=False, description="also send to private, loopback and link-local addresses"
+    )
+    timeout_seconds: PositiveFloat = Field(default=15.0, description="for a receiver to answer")
+    disable_after_seconds: PositiveFloat = Field(
+        default=5 * 24 * 3600.0, description="of failure without a success, once a delivery is given up"
+    )
+    keep_seconds: PositiveFloat = Field(default=30 * 24 * 3600.0, description="how long ended deliveries are shown")
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="ZOOSCOUT_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
@@ -114,6 +125,7 @@ class Settings(BaseSettings):
     quotas: QuotaSettings = QuotaSettings()
     worker: WorkerSettings = WorkerSettings()
     store: StoreSettings = StoreSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @property
     def database_url(self) -> str:

@@ -1,7 +1,9 @@
 """What can be done with datasets, one transaction each."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -15,6 +17,8 @@ from service.datasets.tables import DatasetRow
 from service.jobs import repository as jobs
 from service.jobs.model import Priority, TaskKind
 from service.keys.repository import lock_project
+from service.webhooks.events import Event
+from service.webhooks.service import emit
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,30 @@ def sealed(session: Session, project_id: str, ident: str, /) -> DatasetRow:
     if row.state == "refused":
         raise Conflict(f"Dataset '{row.name}' was refused: {(row.problem or {}).get('detail')}")
     return row
+
+
+def seal(
+    session: Session,
+    row: DatasetRow,
+    /,
+    *,
+    fingerprint: str,
+    n_images: int,
+    classes: Sequence[str],
+    report: Mapping[str, Any],
+) -> None:
+    repository.seal(row, fingerprint=fingerprint, n_images=n_images, classes=classes, report=report)
+    emit(session, row.project_id, Event.DATASET_SEALED, {**_named(row), "fingerprint": fingerprint, "images": n_images})
+
+
+def refuse(session: Session, row: DatasetRow, problem: Mapping[str, Any], /) -> None:
+    repository.refuse(row, problem)
+    said = {key: problem[key] for key in ("type", "title", "detail") if key in problem}
+    emit(session, row.project_id, Event.DATASET_REFUSED, {**_named(row), "problem": said})
+
+
+def _named(row: DatasetRow) -> dict[str, Any]:
+    return {"dataset": row.id, "name": row.name}
 
 
 def version_digest(

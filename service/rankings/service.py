@@ -39,6 +39,8 @@ from service.scoring.errors import NotComparable, UnknownEstimator
 from service.scoring.evidence import NEEDS_REFERENCE, OF_THE_REFERENCE, Pair, needs_reference
 from service.scoring.panel import chosen
 from service.scoring.repository import StoredScore
+from service.webhooks.events import Event
+from service.webhooks.service import emit
 
 GATHERED = frozenset({Need.MOMENTS, Need.FEATURES, Need.SOURCE_PROBS}) | OF_THE_REFERENCE
 
@@ -123,10 +125,24 @@ def close_if_complete(session: Session, ranking: RankingRow, /, *, finishing_tas
     else:
         ranking.state = "failed"
         ranking.error = {"title": "No model could be scored", "detail": "Every candidate failed; see the entries."}
+    happened = Event.RANKING_COMPLETED if ranking.state == "done" else Event.RANKING_FAILED
+    _tell(session, happened, ranking, entries)
+
+
+def _tell(session: Session, event: Event, ranking: RankingRow, entries: Sequence[EntryRow]) -> None:
+    data = {
+        "ranking": ranking.id,
+        "dataset": ranking.dataset_id,
+        "models": len(entries),
+        "models_failed": sum(entry.state == "failed" for entry in entries),
+    }
+    emit(session, ranking.project_id, event, data)
 
 
 def remove(session: Session, project_id: str, ident: str, /) -> None:
     row = repository.get(session, project_id, ident, lock=True)
+    if row.state not in repository.ENDED:
+        _tell(session, Event.RANKING_CANCELLED, row, repository.entries(session, row.id))
     jobs.cancel_subject(session, row.id)
     jobs.delete_subject(session, row.id)
     session.delete(row)

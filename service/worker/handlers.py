@@ -13,6 +13,7 @@ from service.core.errors import Conflict
 from service.datasets import repository as datasets
 from service.datasets.manifest import Manifest, read_manifest
 from service.datasets.names import Split
+from service.datasets.service import refuse
 from service.inspections import repository as inspections
 from service.jobs import repository as jobs
 from service.jobs.model import Task, TaskKind, TaskState
@@ -68,7 +69,7 @@ def give_up(context: WorkerContext, task: Task, reason: str, /) -> None:
             case TaskKind.INGEST:
                 row = datasets.find(session, task.project_id, task.subject_id)
                 if row is not None and row.state == "checking":
-                    datasets.refuse(row, problem)
+                    refuse(session, row, problem)
                 if task.payload.get("delete_source"):
                     jobs.enqueue_collection(session, task.project_id, uploads=[task.payload["source"]])
             case TaskKind.PLAN | TaskKind.EMBED:

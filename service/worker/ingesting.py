@@ -11,6 +11,7 @@ from service.datasets.errors import DatasetRefused
 from service.datasets.ingest import IngestResult, ingest, rebuilt
 from service.datasets.manifest import Manifest, read_manifest, write_manifest
 from service.datasets.schemas import VersionCreate
+from service.datasets.service import refuse, seal
 from service.datasets.versions import Changes, difference, edited, known_rows
 from service.jobs import repository as jobs
 from service.jobs.model import Task, TaskState
@@ -39,7 +40,8 @@ def ingest_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None:
         if still_there:
             jobs.finish(session, task, state=TaskState.DONE)
             row = datasets.get(session, task.project_id, task.subject_id)
-            datasets.seal(
+            seal(
+                session,
                 row,
                 fingerprint=result.manifest.fingerprint,
                 n_images=len(result.manifest),
@@ -103,7 +105,7 @@ def _removed() -> InvalidRequest:
 def _refuse(context: WorkerContext, task: Task, problem: Mapping[str, str], /) -> None:
     with context.database.write() as session:
         jobs.finish(session, task, state=TaskState.DONE)
-        datasets.refuse(datasets.get(session, task.project_id, task.subject_id), problem)
+        refuse(session, datasets.get(session, task.project_id, task.subject_id), problem)
     remove_source(task)
 
 

@@ -12,6 +12,7 @@ from service.core.logging import configure_logging
 from service.core.migrate import ensure_schema
 from service.core.settings import Settings
 from service.schema import all_tables
+from service.webhooks.sender import Sender
 from service.worker.context import WorkerContext
 from service.worker.loop import run
 
@@ -48,6 +49,8 @@ def work_on(settings: Settings, device: str, /) -> None:
     context = WorkerContext.from_settings(settings, database)
     stop = _stop_on_signals()
     log.info("worker.ready", worker=context.worker_id, device=device, data_dir=str(settings.data_dir))
+    # Beside the tasks, not one of them: who waits for an event must not wait for an hour of embedding.
+    threading.Thread(target=Sender(database, settings.webhooks).run, args=(stop,), name="webhooks", daemon=True).start()
     try:
         run(context, stop)
     finally:

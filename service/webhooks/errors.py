@@ -1,0 +1,5 @@
+from service.core.errors import Conflict
+
+
+class TooManyWebhooks(Conflict):
+    """The project has as many webhooks as it may."""
