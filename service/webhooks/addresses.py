@@ -1,13 +1,13 @@
 """Where a webhook may lead: to the public internet, unless a setting allows the rest. Pure."""
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from service.core.errors import InvalidRequest
 
 Address = IPv4Address | IPv6Address
-# Answers to a machine's own tenants although its address looks public: Azure's metadata and DNS.
-_METADATA = frozenset({ip_address("168.63.129.16")})
+# What looks public and is a cloud's own: Azure's metadata and DNS; Oracle's, which older Pythons call global.
+_METADATA = (IPv4Network("168.63.129.16/32"), IPv4Network("192.0.0.0/24"))
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -24,7 +24,9 @@ def is_public(address: Address, /) -> bool:
             return is_public(inner)
         if address.is_site_local:
             return False
-    return address.is_global and not address.is_multicast and not address.is_reserved and address not in _METADATA
+    if any(address in network for network in _METADATA):
+        return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 def checked_url(url: str, /, *, allow_private: bool) -> SplitResult:
