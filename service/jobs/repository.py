@@ -16,6 +16,7 @@ from service.jobs.tables import TaskRow, WorkerRow
 from service.keys.tables import ProjectRow
 
 OPEN_STATES = (TaskState.QUEUED, TaskState.RUNNING)
+ALIVE_SECONDS = 30.0  # a worker that was seen within them is taken to be there
 
 
 def enqueue(
@@ -263,8 +264,8 @@ def worker_seen(session: Session, worker_id: str, /, *, device: str) -> None:
         session.add(WorkerRow(id=worker_id, device=device, started_at=utc_now(), seen_at=db_epoch()))
 
 
-def workers_alive(session: Session, /, *, within_seconds: float) -> int:
-    query = select(func.count()).where(WorkerRow.seen_at > db_epoch() - within_seconds)
+def workers_alive(session: Session, /) -> int:
+    query = select(func.count()).where(WorkerRow.seen_at > db_epoch() - ALIVE_SECONDS)
     return session.execute(query).scalar_one()
 
 

@@ -19,8 +19,6 @@ from service.rankings.tables import RankingRow
 from service.scoring import repository as scoring
 from zoo.catalog import ModelCard
 
-ALIVE_SECONDS = 15.0  # an idle worker reports every five
-
 
 def plan(
     session: Session,
@@ -57,7 +55,7 @@ def plan(
         else:
             to_compute.append(Candidate(ident, cards[ident].preprocess.signature, rows[ident].params))
     per_model = sizes[split] + _reference_images(session, ranking)
-    workers = jobs.workers_alive(session, within_seconds=ALIVE_SECONDS)
+    workers = jobs.workers_alive(session)
     for model_ids in group(to_compute, models_per_task=models_per_task, workers=workers):
         jobs.enqueue(
             session,

@@ -22,7 +22,6 @@ from zoo.snippet import snippet
 
 router = APIRouter(tags=["web"])
 SHOWN = 20
-WORKER_SEEN_WITHIN_SECONDS = 30.0
 
 
 def thousands(number: int | None) -> str:
@@ -48,7 +47,7 @@ def home(request: Request, app: AppDep, project: ProjectDep) -> HTMLResponse:
             datasets=datasets.list_datasets(session, project, limit=SHOWN).items,
             rankings=rankings.list_rankings(session, project, limit=SHOWN).items,
             n_models=model_rows.count(session, project, ModelFilter()),
-            workers=jobs.workers_alive(session, within_seconds=WORKER_SEEN_WITHIN_SECONDS),
+            workers=jobs.workers_alive(session),
         )
     return templates.TemplateResponse(request, "home.html", {"page": page})
 

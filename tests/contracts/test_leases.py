@@ -227,10 +227,10 @@ def test_a_silent_worker_is_not_counted_as_alive(database: Database) -> None:
         jobs.worker_seen(session, "w2", device="cpu")
         jobs.worker_seen(session, "w1", device="cuda:0")
     with database.write() as session:
-        assert jobs.workers_alive(session, within_seconds=30) == 2
+        assert jobs.workers_alive(session) == 2
         session.execute(text("UPDATE workers SET seen_at = seen_at - 31 WHERE id = 'w2'"))
     with database.read() as session:
-        assert jobs.workers_alive(session, within_seconds=30) == 1
+        assert jobs.workers_alive(session) == 1
 
 
 CLAIMS = """

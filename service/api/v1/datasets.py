@@ -16,7 +16,7 @@ from service.api.problems import status_of
 from service.api.quotas import check_tasks, check_uploads
 from service.core.pagination import MAX_LIMIT
 from service.datasets import service as datasets
-from service.datasets.inspection import inspect_archive
+from service.datasets.admission import admit_archive
 from service.datasets.limits import Limits
 from service.datasets.schemas import DatasetPage, DatasetView, VersionCreate
 from service.datasets.uploads import Upload, receive
@@ -78,7 +78,7 @@ def _accept(app: App, project: str, once: Once, upload: Upload, name: str) -> Da
 
     try:
         once.look_back(upload.sha256)
-        seen = inspect_archive(upload.path, Limits(**app.settings.uploads.model_dump()))
+        seen = admit_archive(upload.path, Limits(**app.settings.uploads.model_dump()))
         return once.do(upload.sha256, act)
     finally:
         if not keep:
@@ -144,7 +144,7 @@ def _accept_version(
         add, source_images = None, 0
         if body is None:
             limits = Limits(**app.settings.uploads.model_dump())
-            source_images = inspect_archive(upload.path, limits, min_classes=1).images or 0
+            source_images = admit_archive(upload.path, limits, min_classes=1).images or 0
         else:
             if body.add is not None:
                 with app.database.read() as session:

@@ -9,7 +9,6 @@ from service.core.migrate import current_revision, head_revision
 from service.jobs import repository as jobs
 
 router = APIRouter(tags=["health"])
-WORKER_SEEN_WITHIN_SECONDS = 30.0
 
 
 class Health(BaseModel):
@@ -40,7 +39,7 @@ def readyz(app: AppDep, response: Response) -> Readiness:
         database = True
         if migrated:
             with app.database.read() as session:
-                workers = jobs.workers_alive(session, within_seconds=WORKER_SEEN_WITHIN_SECONDS)
+                workers = jobs.workers_alive(session)
     except SQLAlchemyError:
         pass
     store = app.settings.data_dir.is_dir()

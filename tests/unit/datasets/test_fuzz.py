@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.blobs.store import BlobStore
+from service.datasets.admission import admit_archive
 from service.datasets.errors import DatasetRefused
 from service.datasets.ingest import ingest
-from service.datasets.inspection import inspect_archive
 from service.datasets.limits import Limits
 from tests.data.archives import GOOD, tar_bytes, zip_bytes
 from tests.data.pictures import picture
@@ -74,7 +74,7 @@ def test_mutated_archives(seed, edits, tmp_path):
     path.write_bytes(mutated(SEEDS[seed], edits))
     store = BlobStore(tmp_path / "blobs")
     try:
-        inspect_archive(path, LIMITS)
+        admit_archive(path, LIMITS)
         inspected = True
     except DatasetRefused:
         inspected = False

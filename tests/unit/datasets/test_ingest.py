@@ -20,8 +20,8 @@ import pytest
 
 from service.blobs.store import BlobStore
 from service.core.errors import Cancelled
+from service.datasets.admission import admit_archive
 from service.datasets.ingest import IngestResult, ingest
-from service.datasets.inspection import inspect_archive
 from service.datasets.limits import Limits
 from tests.data import archives
 from tests.data.archives import GOOD, class_folders, tar_bytes, zip_bytes, zip_with_declared_size
@@ -81,7 +81,7 @@ def test_every_packing_gives_the_same_sealed_dataset(packing, store, tmp_path):
     for row in packed.manifest.rows():
         with store.open("p", row.content_hash.hex()) as handle:
             assert handle.read() == SPLITS[row.path]
-    inspected = inspect_archive(tmp_path / "upload")
+    inspected = admit_archive(tmp_path / "upload")
     assert (inspected.images, inspected.classes, inspected.splits) == (18, 2, ("train", "validation", "test"))
     assert inspected.complete
 

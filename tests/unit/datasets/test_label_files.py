@@ -3,9 +3,9 @@
 import pytest
 
 from service.blobs.store import BlobStore
+from service.datasets.admission import admit_archive
 from service.datasets.errors import BadManifest, OneClass
 from service.datasets.ingest import IngestResult, ingest
-from service.datasets.inspection import inspect_archive
 from service.datasets.limits import Limits
 from tests.data.archives import class_folders, folder, tar_bytes, zip_bytes
 from tests.data.pictures import picture
@@ -43,7 +43,7 @@ def test_a_csv_gives_labels(name, tmp_path):
     assert result.report.layout == "csv"
     assert result.report.unlabelled.shown == ("images/2.png", "images/3.png")
     assert result.report.notes[0] == "Labels are those of 'labels.csv'."
-    assert inspect_archive(tmp_path / "upload").layout == "csv"
+    assert admit_archive(tmp_path / "upload").layout == "csv"
 
 
 def test_split_column(tmp_path):

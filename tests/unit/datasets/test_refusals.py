@@ -3,9 +3,9 @@
 import pytest
 
 from service.blobs.store import BlobStore
+from service.datasets.admission import admit_archive
 from service.datasets.errors import DatasetRefused
 from service.datasets.ingest import ingest
-from service.datasets.inspection import inspect_archive
 from tests.data.archives import GOOD, REFUSED, Refused
 
 CASES = pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
@@ -28,10 +28,10 @@ def test_refused_by_the_worker_and_nothing_is_kept(case: Refused, tmp_path):
 def test_inspection_finds_all_that_needs_no_decoding(case: Refused, tmp_path):
     source = case.at(tmp_path)
     if case.decoded:
-        assert inspect_archive(source, case.limits).complete
+        assert admit_archive(source, case.limits).complete
         return
     with pytest.raises(case.error) as caught:
-        inspect_archive(source, case.limits)
+        admit_archive(source, case.limits)
     assert case.where in str(caught.value)
 
 

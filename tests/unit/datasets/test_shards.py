@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.blobs.store import BlobStore
+from service.datasets.admission import admit_archive
 from service.datasets.errors import BadManifest, CorruptArchive, ImageBomb, OneClass
 from service.datasets.ingest import IngestResult, ingest
-from service.datasets.inspection import inspect_archive
 from tests.data.archives import folder, tar_bytes, zip_bytes
 from tests.data.pictures import BOMBS, picture
 
@@ -54,7 +54,7 @@ def test_the_hubs_layout(tmp_path):
     }
     assert result.manifest.classes == ("cat", "dog")
     assert result.report.layout == "parquet"
-    inspected = inspect_archive(tmp_path / "upload")
+    inspected = admit_archive(tmp_path / "upload")
     assert (inspected.source_format, inspected.layout, inspected.images, inspected.classes) == (
         "parquet",
         "parquet",
@@ -98,7 +98,7 @@ def test_several_shards(pack, tmp_path):
         result = ingest(folder(tmp_path / "ds", SHARDS), store=store, project="p")
     else:
         result = sealed(tmp_path, pack(SHARDS))
-        assert inspect_archive(tmp_path / "upload").layout == "parquet"
+        assert admit_archive(tmp_path / "upload").layout == "parquet"
     assert result.report.splits == {"train": 6, "test": 2}
     assert rows(result)["data/test-00000-of-00001.parquet#1"] == ("cat", "test")
     assert result.report.notes == ("1 images beside the Parquet files were not used.",)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.blobs.store import BlobStore
+from service.datasets.admission import admit_archive
 from service.datasets.ingest import ingest
-from service.datasets.inspection import inspect_archive
 
 IMAGES = Path(__file__).parents[3] / "../shared/data/images"
 
@@ -33,4 +33,4 @@ def test_real_archives(name, classes, rows, train, copies, leaks, tmp_path):
     assert (len(report.classes), report.images, report.splits["train"]) == (classes, rows, train)
     assert (report.duplicate_copies, report.leaks.total, report.conflicts.total) == (copies, leaks, 0)
     assert report.unreadable.total == report.unlabelled.total == 0
-    assert inspect_archive(path).images == report.images + report.duplicate_copies
+    assert admit_archive(path).images == report.images + report.duplicate_copies

@@ -12,7 +12,7 @@ from service.datasets.surveys import MIN_CLASSES, planned
 
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
+class Admission:
     """What an archive seems to hold. None where only the worker can tell."""
 
     source_format: str
@@ -25,14 +25,14 @@ class Inspection:
     complete: bool  # False where a compressed tar is too long to be inflated twice: the worker checks the rest
 
 
-def inspect_archive(path: Path, limits: Limits | None = None, /, *, min_classes: int = MIN_CLASSES) -> Inspection:
+def admit_archive(path: Path, limits: Limits | None = None, /, *, min_classes: int = MIN_CLASSES) -> Admission:
     """Raises a leaf of DatasetRefused. Takes what `ingest` takes."""
     limits = limits or Limits()
     with open_source(path, limits) as source:
         meter = Meter(limits, archive_bytes=source.size, cancelled=lambda: False)
         found = contents(source, meter, max_walk_bytes=limits.max_inspect_bytes)
         if not found.complete:
-            return Inspection(
+            return Admission(
                 source.format, None, len(found.paths), None, None, None, meter.declared_bytes, complete=False
             )
         surveyed = planned(source, found, meter, min_classes=min_classes)
@@ -40,7 +40,7 @@ def inspect_archive(path: Path, limits: Limits | None = None, /, *, min_classes:
         if plan.layout != "parquet":
             places = {place for every in plan.places.values() for place in every}
             classes, splits = len({p.label for p in places}), {p.split for p in places}
-            return Inspection(
+            return Admission(
                 source.format,
                 plan.layout,
                 surveyed.files,
@@ -56,7 +56,7 @@ def inspect_archive(path: Path, limits: Limits | None = None, /, *, min_classes:
 
             summary = summarise(path, min_classes=min_classes)
             images = summary.rows
-        return Inspection(
+        return Admission(
             source.format,
             "parquet",
             surveyed.files,
