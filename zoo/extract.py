@@ -129,6 +129,11 @@ def interruptible(extractors: Iterable[Extractor], look: Callable[[], None], /) 
             handle.remove()
 
 
+def pooled(module: nn.Module, card: ModelCard, inputs: torch.Tensor, /) -> torch.Tensor:
+    """Features `[N, D]` before the head, of a module that `zoo.build` made; gradients flow where they are wanted."""
+    return _run(module, replace(card, num_classes=0, arch_kwargs={}), inputs)[0]
+
+
 def _run(module: nn.Module, card: ModelCard, inputs: torch.Tensor, /) -> tuple[torch.Tensor, torch.Tensor | None]:
     match card.library:
         case "open_clip":

@@ -1,0 +1,1 @@
+"""Which model is best after fine-tuning, measured: the truth that rankings are held against."""

