@@ -231,3 +231,13 @@ def test_a_bug_is_found_by_the_id_of_its_answer(
     said = capfd.readouterr().err
     assert said.count("request.failed") == 1
     assert "the secret of the house" in said
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/rankings", "/healthz", "/openapi.json", "/"])
+def test_no_other_site_is_let_in_by_cors(service: Service, path: str) -> None:
+    origin = {"Origin": "https://elsewhere.example"}
+    preflight = service.client.options(path, headers=origin | {"Access-Control-Request-Method": "GET"})
+    asked = service.client.get(path, headers=origin)
+    assert preflight.status_code == 405
+    for answer in (preflight, asked):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
