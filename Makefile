@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test check format lock bench-estimators bench-embedding
+.PHONY: demo test check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads
 
 demo:
 	@.ci/install
@@ -37,3 +37,11 @@ bench-embedding:
 	$(BIN)/python -m benchmarks.kill
 	folder=$$(mktemp -d) && $(BIN)/python -m benchmarks.incremental --data-dir $$folder --prepare --measure; \
 	  code=$$?; rm -rf $$folder; exit $$code
+
+fuzz-api:
+	@.ci/install
+	$(BIN)/python -m benchmarks.fuzz_api $(FUZZ_ARGS)
+
+fuzz-uploads:
+	@.ci/install
+	$(BIN)/python -m benchmarks.fuzz_uploads $(FUZZ_ARGS)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Annotated, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import Depends, Request
 
@@ -93,12 +93,19 @@ def _token(request: Request) -> str | None:
 def _refuse_other_sites(request: Request, /, *, keyless: bool) -> None:
     """Where no key is asked, or a cookie carries it, the browser's word for where a request comes from must hold."""
     host = request.headers.get("host", "")
-    if keyless and (urlsplit(f"//{host}").hostname or "") not in LOOPBACK:
+    if keyless and _parts(f"//{host}").hostname not in LOOPBACK:
         # A page elsewhere whose name was made to point here (DNS rebinding).
         raise Forbidden(f"Without API keys the service answers to localhost only, not to '{host}'.")
     origin = request.headers.get("origin")
-    if request.method not in SAFE_METHODS and origin is not None and urlsplit(origin).netloc != host:
+    if request.method not in SAFE_METHODS and origin is not None and (_parts(origin).netloc or None) != host:
         raise Forbidden(f"A page of {origin} may not change anything here.")
+
+
+def _parts(address: str, /) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:  # brackets that do not match
+        return urlsplit("")
 
 
 def _project(who: Annotated[Caller, Depends(caller)]) -> str:
