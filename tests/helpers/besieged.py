@@ -26,12 +26,16 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 class Siege:
     inputs: int = 0
     answers: Counter[str] = field(default_factory=Counter)
-    weights: dict[int, int] = field(default_factory=dict)  # after so many inputs: resident bytes of all processes
+    weights: dict[int, dict[str, int]] = field(default_factory=dict)  # after so many inputs: bytes of each process
     wrong: list[str] = field(default_factory=list)
 
+    def weight(self, inputs: int, /) -> int:
+        """Resident bytes of all processes of the service after so many inputs."""
+        return sum(self.weights[inputs].values())
 
-def family(root: int, /) -> dict[int, int]:
-    """Resident bytes of a process and of all below it."""
+
+def family(root: int, /) -> dict[str, int]:
+    """Resident bytes of a process and of all below it, by what they run and their numbers."""
     parents, resident = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -44,7 +48,15 @@ def family(root: int, /) -> dict[int, int]:
     found = {root}
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
-    return {pid: resident[pid] for pid in sorted(found) if pid in resident}
+    return {f"{_runs(pid)} {pid}": resident[pid] for pid in sorted(found) if pid in resident}
+
+
+def _runs(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+    return words[words.index("-m") + 1] if "-m" in words else " ".join(words[:3])[:60]
 
 
 def besiege(settings: Settings, folder: Path, inputs: int, /, *, seed: int, weigh_at: set[int]) -> Siege:
@@ -66,7 +78,7 @@ def besiege(settings: Settings, folder: Path, inputs: int, /, *, seed: int, weig
                 if siege.inputs % 25 == 0 or siege.inputs == inputs:
                     _purge(client, siege, settings, sealed)
                 if siege.inputs in weigh_at:
-                    siege.weights[siege.inputs] = sum(family(process.pid).values())
+                    siege.weights[siege.inputs] = family(process.pid)
                 if process.poll() is not None:
                     siege.wrong.append(f"after {kind} ({number}) the service was gone")
                     break

@@ -33,3 +33,21 @@ def test_whatever_is_sent(kind: str, keyed: bool, tmp_path: Path, tiny_zoo: Tiny
     assert found.failures == {}, "\n".join(f"{k}: {v}" for k, v in found.failures.items())
     assert found.cases >= 150
     assert len(found.beyond_the_door) >= 25, found.operations
+
+
+def test_a_bug_and_an_answer_outside_its_schema_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with running(settings_for(tmp_path / "data", None), raise_bugs=False) as on:
+        loaded = schemathesis.openapi.from_asgi(
+            "/openapi.json",
+            on.client.app,
+            config=fuzzing.config(seed=0, examples=2, phases=["fuzzing"], headers={"Host": "127.0.0.1"}),
+        )
+        monkeypatch.setattr("service.models.service.show", broken)
+        found = fuzzing.run(loaded.include(path="/v1/models/{model}", method="GET"))
+        assert any("Server" in said or "ZeroDivision" in said for said in found.failures.values()), found.failures
+        loaded.raw_schema["paths"]["/v1/models"]["get"]["responses"].pop("200")
+        found = fuzzing.run(loaded.include(path="/v1/models", method="GET"))
+        assert any("status_code_conformance" in key for key in found.failures), found.failures

@@ -136,7 +136,7 @@ def test_odd_models(on: Service) -> None:
     on.call("GET", "/v1/models")
 
 
-@pytest.mark.parametrize("sort", ["name", "-name", "params", "created_at", "-created_at"])
+@pytest.mark.parametrize("sort", ["name", "-created_at"])
 def test_odd_cursors(on: Service, sort: str) -> None:
     direction = {"sort": sort.lstrip("-"), "descending": sort.startswith("-")}
     for cursor in cursors(sort):
