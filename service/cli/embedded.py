@@ -10,10 +10,13 @@ from service.core.db import Database
 from service.core.logging import configure_logging
 from service.core.migrate import ensure_schema
 from service.core.settings import Settings
+from service.executors.opening import open_one
 from service.keys.tables import DEFAULT_PROJECT
 from service.schema import all_tables
 from service.worker.context import WorkerContext
 from service.worker.loop import run
+from service.worker.performing import start_computing
+from service.worker.places import places
 
 PROJECT = DEFAULT_PROJECT
 
@@ -45,7 +48,8 @@ def work_until(
 
     def work() -> None:
         try:
-            run(context, stop, subjects=subjects, finished=ended)
+            with places(context, open_one(context.settings, start_computing)) as where:
+                run(context, stop, places=where, subjects=subjects, finished=ended)
         except BaseException as error:
             failure.append(error)
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
@@ -11,10 +10,9 @@ from typing import Annotated
 
 import typer
 
+from service.cli.beside import WorkerProcess
 from service.cli.output import err, fail
 from service.core.settings import Settings
-
-STOP_SECONDS = 20.0
 
 
 def serve(
@@ -36,21 +34,27 @@ def serve(
     _prepare(settings)
     listener = _listen(chosen.host, chosen.port)
     bound = listener.getsockname()[1]
-    err.print(f"zooscout is at http://{chosen.host}:{bound}  (data in {settings.data_dir}; Ctrl-C stops it)")
     from service.api.app import create_app
+    from service.api.connections import server_config
 
-    application = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                err.print(
+                    f"zooscout is at http://{chosen.host}:{bound}  (data in {settings.data_dir}; Ctrl-C stops it)"
+                )
+
+    server = Server(server_config(create_app(settings), chosen))
     # Once uvicorn has stopped it sends itself the signal again: by default SIGTERM would end this process before
     # the worker is stopped.
     signal.signal(signal.SIGTERM, _exit_on_terminate)
-    child = None
+    beside = WorkerProcess() if worker else None
     try:
-        child = _start_worker() if worker else None
         server.run(sockets=[listener])
     finally:
-        if child is not None:
-            _stop(child)
+        if beside is not None:
+            beside.stop()
 
 
 def _exit_on_terminate(number: int, _frame: FrameType | None) -> None:
@@ -87,20 +91,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         fail(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (0 takes a free one).")
     return listener
-
-
-def _start_worker() -> subprocess.Popen[bytes]:
-    # A session of its own: Ctrl-C reaches the API alone, which then stops the worker in order.
-    return subprocess.Popen([sys.executable, "-m", "service.worker"], start_new_session=True)
-
-
-def _stop(child: "subprocess.Popen[bytes]") -> None:
-    child.terminate()
-    try:
-        child.wait(timeout=STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
 
 
 def worker(

@@ -86,6 +86,16 @@ class WorkerSettings(_Group):
     feature_bytes: PositiveInt = Field(default=512 * 2**20, description="of features waiting to be written")
     warm_model_bytes: PositiveInt = Field(default=2 * 2**30, description="of weights kept loaded between tasks")
     models_per_task: PositiveInt = 8
+    task_seconds: PositiveFloat = Field(
+        default=1800.0, description="that any task may take; what a model is measured to need, ten times, is added"
+    )
+    ingest_memory_bytes: PositiveInt = Field(
+        default=4 * 2**30, description="of the process that reads archives and images which users send"
+    )
+
+
+class ExecutorSettings(_Group):
+    kind: str = Field(default="local", description="local: a process a device; ray: a cluster; or a package's own")
 
 
 class StoreSettings(_Group):
@@ -124,6 +134,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     quotas: QuotaSettings = QuotaSettings()
     worker: WorkerSettings = WorkerSettings()
+    executor: ExecutorSettings = ExecutorSettings()
     store: StoreSettings = StoreSettings()
     webhooks: WebhookSettings = WebhookSettings()
 

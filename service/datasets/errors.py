@@ -77,6 +77,13 @@ class NestedArchive(DatasetRefused):
     remedy = "Unpack it and send one archive that holds the images themselves."
 
 
+class TooCostly(DatasetRefused):
+    """Reading it ended its process, or took more memory or time than it may."""
+
+    slug = "too-costly"
+    remedy = "Look for files that unpack to far more than they should. ZOOSCOUT_WORKER__INGEST_MEMORY_BYTES bounds it."
+
+
 class CompressionBomb(DatasetRefused):
     slug = "compression-bomb"
     remedy = "Images hardly compress: send them as they are, or in a plain tar."

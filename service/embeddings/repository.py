@@ -87,12 +87,17 @@ def record_speed(
     )
 
 
-def speeds(session: Session, project_id: str, extractor_ids: Sequence[str], /) -> dict[str, float]:
+def speeds(
+    session: Session, project_id: str, extractor_ids: Sequence[str], /, *, on_cpu: bool | None = None
+) -> dict[str, float]:
+    """Images a second, measured on any device, or on a CPU or a GPU alone."""
     query = select(ExtractorRow.id, ExtractorRow.images_per_second).where(
         ExtractorRow.project_id == project_id,
         ExtractorRow.id.in_(extractor_ids),
         ExtractorRow.images_per_second.is_not(None),
     )
+    if on_cpu is not None:
+        query = query.where(ExtractorRow.device == "cpu" if on_cpu else ExtractorRow.device != "cpu")
     return {row.id: row.images_per_second for row in session.execute(query)}
 
 

@@ -2,10 +2,8 @@
 
 import os
 import socket
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from service.blobs.store import BlobStore
 from service.compute.reference import WarmMoments
@@ -46,11 +44,3 @@ class WorkerContext:
 
     def manifest_path(self, project_id: str, dataset_id: str, /) -> Path:
         return self.settings.manifest_root / project_id / f"{dataset_id}.parquet"
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """How a handler reports progress and learns that it should stop."""
-
-    report: Callable[[Mapping[str, Any]], None]
-    cancelled: Callable[[], bool]

@@ -11,11 +11,14 @@ from service.compute.reference import ReferenceSet
 from service.core.clock import utc_now
 from service.core.errors import Conflict
 from service.datasets import repository as datasets
+from service.datasets.errors import TooCostly
 from service.datasets.manifest import Manifest, read_manifest
 from service.datasets.names import Split
 from service.datasets.service import refuse
+from service.executors.protocol import Watch
 from service.inspections import repository as inspections
 from service.jobs import repository as jobs
+from service.jobs.fate import Cause
 from service.jobs.model import Task, TaskKind, TaskState
 from service.models import repository as models
 from service.rankings import repository as rankings
@@ -26,10 +29,12 @@ from service.rankings.tables import RankingRow
 from service.scoring import repository as scores
 from service.scoring.arrays import read_arrays
 from service.scoring.errors import BadArrays
-from service.worker.context import Watch, WorkerContext
+from service.worker.context import WorkerContext
+from service.worker.refusals import refusal_problem
 from zoo.catalog import ModelCard
 
 WAIT_FOR_SEAL_SECONDS = 0.3
+_TOO_MUCH = frozenset({Cause.TOO_COSTLY, Cause.KILLED, Cause.OVERDUE})
 
 
 def handle(context: WorkerContext, task: Task, watch: Watch, /) -> None:
@@ -60,8 +65,13 @@ def handle(context: WorkerContext, task: Task, watch: Watch, /) -> None:
             assert_never(task.kind)
 
 
-def give_up(context: WorkerContext, task: Task, reason: str, /) -> None:
-    """A task that will not be tried again: what waits for it hears why."""
+def models_in(task: Task, /) -> int:
+    """How many models the task would take with it."""
+    return len(task.payload["models"]) if task.kind is TaskKind.EMBED else 0
+
+
+def give_up(context: WorkerContext, task: Task, reason: str, /, *, cause: Cause | None) -> None:
+    """A task that will not be tried again: what waits for it hears why. `cause` is held against what was tried."""
     problem = {"type": "/problems/task-failed", "title": "The work failed", "status": 500, "detail": reason}
     with context.database.write() as session:
         jobs.finish(session, task, state=TaskState.FAILED, error=problem)
@@ -69,7 +79,7 @@ def give_up(context: WorkerContext, task: Task, reason: str, /) -> None:
             case TaskKind.INGEST:
                 row = datasets.find(session, task.project_id, task.subject_id)
                 if row is not None and row.state == "checking":
-                    refuse(session, row, problem)
+                    refuse(session, row, refusal_problem(TooCostly(reason)) if cause in _TOO_MUCH else problem)
                 if task.payload.get("delete_source"):
                     jobs.enqueue_collection(session, task.project_id, uploads=[task.payload["source"]])
             case TaskKind.PLAN | TaskKind.EMBED:

@@ -13,9 +13,11 @@ from service.datasets.manifest import Manifest, read_manifest, write_manifest
 from service.datasets.schemas import VersionCreate
 from service.datasets.service import refuse, seal
 from service.datasets.versions import Changes, difference, edited, known_rows
+from service.executors.protocol import Watch
 from service.jobs import repository as jobs
 from service.jobs.model import Task, TaskState
-from service.worker.context import Watch, WorkerContext
+from service.worker.context import WorkerContext
+from service.worker.refusals import refusal_problem
 
 
 def ingest_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None:
@@ -107,20 +109,6 @@ def _refuse(context: WorkerContext, task: Task, problem: Mapping[str, str], /) -
         jobs.finish(session, task, state=TaskState.DONE)
         refuse(session, datasets.get(session, task.project_id, task.subject_id), problem)
     remove_source(task)
-
-
-def refusal_problem(refusal: DatasetRefused | InvalidRequest, /) -> dict[str, str]:
-    """Without an HTTP status: the API adds it."""
-    match refusal:
-        case DatasetRefused():
-            slug = refusal.slug
-        case InvalidRequest():
-            slug = "invalid-request"
-    return {
-        "type": f"/problems/{slug}",
-        "title": f"The dataset was refused: {slug.replace('-', ' ')}",
-        "detail": str(refusal),
-    }
 
 
 def remove_source(task: Task, /) -> None:

@@ -10,6 +10,7 @@ from service.datasets.manifest import read_manifest
 from service.embeddings import repository as embeddings
 from service.embeddings.precision import extractor_ids
 from service.embeddings.protocol import StoreKey
+from service.executors.protocol import Watch
 from service.inspections import findings, repository
 from service.inspections.images import distinct_images
 from service.inspections.nearness import Embedded
@@ -18,7 +19,7 @@ from service.jobs.model import Task, TaskState
 from service.keys.repository import lock_project
 from service.models import repository as models
 from service.rankings.results import Failed, Scored
-from service.worker.context import Watch, WorkerContext
+from service.worker.context import WorkerContext
 from zoo.catalog import ModelCard
 
 

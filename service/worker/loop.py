@@ -1,21 +1,25 @@
-"""Claims tasks and runs them, one at a time, until told to stop."""
+"""Claims tasks, has them run one at a time, and decides what becomes of each, until told to stop."""
 
 import threading
-import uuid
 from collections.abc import Callable, Sequence
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from service.core.errors import Cancelled, LeaseLost, NotFound
+from service.core.errors import LeaseLost, NotFound
+from service.executors.protocol import End, Outcome, Watch
 from service.jobs import repository as jobs
+from service.jobs.fate import Cause, decide
 from service.jobs.model import Task
-from service.worker.context import Watch, WorkerContext
-from service.worker.handlers import give_up, handle, sweep_if_removed
+from service.worker.context import WorkerContext
+from service.worker.deadlines import seconds_for
+from service.worker.handlers import give_up, models_in, sweep_if_removed
 from service.worker.lease import LeaseKeeper
-from service.worker.retry import Verdict, judge
+from service.worker.places import Places, in_this_process
 
 log = structlog.get_logger(__name__)
 RESTING_REPORT_SECONDS = 5.0
+DATABASE_AWAY_SECONDS = 1.0
 
 
 def run(
@@ -23,23 +27,41 @@ def run(
     stop: threading.Event,
     /,
     *,
+    places: Places | None = None,
     subjects: Sequence[str] | None = None,
     finished: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Works until `stop` is set or `finished()` says so; with `subjects`, only on what belongs to them."""
+    """Works until `stop` is set or `finished()` says so; with `subjects`, only on what belongs to them.
+
+    Without `places` everything is run in this process.
+    """
+    places = places or in_this_process(context)
     rested = RESTING_REPORT_SECONDS
     while not stop.is_set() and not finished():
+        if not places.computing.ready():
+            stop.wait(context.settings.worker.poll_seconds)
+            continue
         task = _claim(context, subjects)
         if task is not None:
             rested = RESTING_REPORT_SECONDS
-            _run_task(context, task, stop)
+            _run_task(context, places, task, stop)
             continue
         if rested >= RESTING_REPORT_SECONDS:
             with context.database.write() as session:
-                jobs.worker_seen(session, context.worker_id, device=context.settings.worker.device)
+                jobs.worker_seen(session, context.worker_id, device=places.computing.device)
             rested = 0.0
         stop.wait(context.settings.worker.poll_seconds)
         rested += context.settings.worker.poll_seconds
+
+
+def run_for_ever(context: WorkerContext, stop: threading.Event, places: Places, /) -> None:
+    """Works until `stop` is set; a database that goes away is waited for."""
+    while not stop.is_set():
+        try:
+            run(context, stop, places=places)
+        except SQLAlchemyError:  # a task at hand is lost with its lease, and taken up again
+            log.exception("worker.database_away")
+            stop.wait(DATABASE_AWAY_SECONDS)
 
 
 def _claim(context: WorkerContext, subjects: Sequence[str] | None) -> Task | None:
@@ -52,53 +74,60 @@ def _claim(context: WorkerContext, subjects: Sequence[str] | None) -> Task | Non
         )
 
 
-def _run_task(context: WorkerContext, task: Task, stop: threading.Event) -> None:
+def _run_task(context: WorkerContext, places: Places, task: Task, stop: threading.Event) -> None:
     worker = context.settings.worker
     entry = log.bind(task=task.id, kind=task.kind, subject=task.subject_id, attempt=task.attempts)
     if task.attempts > worker.max_attempts:
         entry.error("task.given_up")
-        _quietly(lambda: give_up(context, task, f"The work died {worker.max_attempts} times without an answer."))
+        reason = f"The work died {worker.max_attempts} times without an answer."
+        _quietly(lambda: give_up(context, task, reason, cause=Cause.KILLED))
         return
+    executor = places.of(task.kind)
     keeper = LeaseKeeper(
         context.database,
         task,
         worker_id=context.worker_id,
-        device=worker.device,
+        device=places.computing.device,
         lease_seconds=worker.lease_seconds,
     )
     watch = Watch(report=keeper.report, cancelled=lambda: stop.is_set() or keeper.lost.is_set())
     entry.info("task.started")
-    try:
-        with keeper:
-            handle(context, task, watch)
-    except LeaseLost:
-        entry.warning("task.lease_lost")
-        sweep_if_removed(context, task)
-    except Cancelled:
-        entry.info("task.stopped")
-        sweep_if_removed(context, task)
-        if not keeper.lost.is_set():
-            with context.database.write() as session:
-                jobs.release(session, task, refund=True)
-    except NotFound:
-        # What the task worked for was removed while it ran, and the task with it.
-        entry.info("task.subject_removed")
-        _quietly(lambda: give_up(context, task, "What it worked for was removed."))
-        sweep_if_removed(context, task)
-    except Exception as error:
-        reference = uuid.uuid4().hex[:12]
-        entry.exception("task.failed", reference=reference)
-        verdict = judge(error, attempts=task.attempts, max_attempts=worker.max_attempts)
-        if verdict is Verdict.RETRY:
-            with context.database.write() as session:
-                jobs.release(session, task, delay_seconds=2.0 ** min(task.attempts, 6))
-        else:
-            reason = f"{type(error).__name__} (reference {reference} in the worker's log)"
-            _quietly(lambda: give_up(context, task, reason))
-        sweep_if_removed(context, task)
-    else:
-        _last_progress(context, task, keeper)
-        entry.info("task.done")
+    with keeper:
+        outcome = executor.run(task, watch, seconds=seconds_for(context, task, executor.device))
+    entry.info(f"task.{outcome.end}", cause=outcome.cause, reason=outcome.reason)
+    _settle(context, task, outcome, keeper)
+
+
+def _settle(context: WorkerContext, task: Task, outcome: Outcome, keeper: LeaseKeeper) -> None:
+    match outcome.end:
+        case End.DONE:
+            _last_progress(context, task, keeper)
+            return
+        case End.LOST:
+            pass
+        case End.STOPPED:
+            if not keeper.lost.is_set():
+                with context.database.write() as session:
+                    jobs.release(session, task, refund=True)
+        case End.GONE:
+            _quietly(lambda: give_up(context, task, "What it worked for was removed.", cause=None))
+        case End.FAILED:
+            _failed(context, task, outcome)
+    sweep_if_removed(context, task)
+
+
+def _failed(context: WorkerContext, task: Task, outcome: Outcome) -> None:
+    fate = decide(
+        outcome.cause or Cause.BROKEN,
+        attempts=task.attempts,
+        max_attempts=context.settings.worker.max_attempts,
+        alone=models_in(task) <= 1,
+    )
+    if fate.after_seconds is None:
+        _quietly(lambda: give_up(context, task, outcome.reason, cause=outcome.cause if fate.blamed else None))
+        return
+    with context.database.write() as session:
+        jobs.release(session, task, delay_seconds=fate.after_seconds)
 
 
 def _last_progress(context: WorkerContext, task: Task, keeper: LeaseKeeper) -> None:

@@ -1,69 +1,126 @@
-"""`zooscout worker`: one process a device, each claiming tasks of its own."""
+"""`zooscout worker`: claims tasks, and has an executor run them, one at a time for each device."""
 
-import multiprocessing
+import os
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from service.core.db import Database
+from service.core.db import Database, is_passing
 from service.core.logging import configure_logging
 from service.core.migrate import ensure_schema
 from service.core.settings import Settings
+from service.executors.lifeline import watch_pipe
+from service.executors.opening import open_executors
+from service.executors.protocol import Executor
 from service.schema import all_tables
 from service.webhooks.sender import Sender
 from service.worker.context import WorkerContext
-from service.worker.loop import run
+from service.worker.loop import run_for_ever
+from service.worker.performing import start_computing
+from service.worker.places import places
 
 log = structlog.get_logger(__name__)
+LOOK_SECONDS = 0.2
+STOP_SECONDS = 18.0  # less than who started us waits; a lease that is not put back by then runs out by itself
 
 
-def main(settings: Settings, /) -> None:
-    """Blocks until SIGINT or SIGTERM; the task at hand is put back and another worker goes on from what it stored."""
-    from service.compute.device import visible_devices
+def main(settings: Settings, /, *, lifeline: int | None = None) -> None:
+    """Blocks until SIGINT or SIGTERM; the task at hand is put back and another worker goes on from what it stored.
 
-    devices = visible_devices(settings.worker.device)
-    if len(devices) == 1:
-        work_on(settings, devices[0])
-        return
-    context = multiprocessing.get_context("spawn")
-    children = [context.Process(target=work_on, args=(settings, device), name=device) for device in devices]
-    for child in children:
-        child.start()
-    stop = _stop_on_signals()
-    while not stop.wait(0.5) and any(child.is_alive() for child in children):
-        pass
-    for child in children:
-        child.terminate()
-    for child in children:
-        child.join()
-
-
-def work_on(settings: Settings, device: str, /) -> None:
+    With `lifeline`, the reading end of a pipe, it also stops once nobody holds the other end any more.
+    """
     configure_logging(level=settings.log_level, fmt=settings.log_format)
     all_tables()
-    settings = settings.model_copy(update={"worker": settings.worker.model_copy(update={"device": device})})
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    if lifeline is not None:
+        watch_pipe(lifeline, stop.set)
+    # This thread looks after signals alone: a handler that sets an event on which its own thread is just beginning to
+    # wait would wait for ever itself.
+    crew = _Crew(stop)
+    crew.start("work", lambda: _work(settings, stop, crew))
+    while crew.any_alive() and not stop.is_set():
+        crew.join(LOOK_SECONDS)
+    crew.join(STOP_SECONDS)
+    if crew.any_alive():
+        log.warning("worker.stopped_by_force")
+        sys.stderr.flush()
+        os._exit(1)
+    if crew.failure is not None:
+        raise crew.failure
+
+
+def _work(settings: Settings, stop: threading.Event, crew: "_Crew") -> None:
     database = Database.from_settings(settings)
-    ensure_schema(database)
-    context = WorkerContext.from_settings(settings, database)
-    stop = _stop_on_signals()
-    log.info("worker.ready", worker=context.worker_id, device=device, data_dir=str(settings.data_dir))
+    if not _await_schema(database, stop):
+        return
     # Beside the tasks, not one of them: who waits for an event must not wait for an hour of embedding.
     threading.Thread(target=Sender(database, settings.webhooks).run, args=(stop,), name="webhooks", daemon=True).start()
-    try:
-        run(context, stop)
-    finally:
-        database.dispose()
-        log.info("worker.stopped", worker=context.worker_id)
+    for executor in open_executors(settings, start_computing):
+        crew.start(executor.device, lambda executor=executor: _work_with(executor, settings, database, stop))  # type: ignore[misc]
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
+def _work_with(executor: Executor, settings: Settings, database: Database, stop: threading.Event) -> None:
+    context = WorkerContext.from_settings(settings, database)
+    with places(context, executor) as where:
+        where.warm()
+        log.info("worker.ready", worker=context.worker_id, device=executor.device, data_dir=str(settings.data_dir))
+        run_for_ever(context, stop, where)
+    log.info("worker.stopped", worker=context.worker_id)
 
+
+def _await_schema(database: Database, stop: threading.Event) -> bool:
+    while not stop.is_set():
+        try:
+            ensure_schema(database)
+        except SQLAlchemyError as error:
+            if not is_passing(error):
+                raise
+            log.warning("worker.database_away", exc_info=True)
+            stop.wait(2.0)
+        else:
+            return True
+    return False
+
+
+class _Crew:
+    """Threads of which any that fails stops the others."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._threads: list[threading.Thread] = []
+        self.failure: BaseException | None = None
+
+    def start(self, name: str, body: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                body()
+            except BaseException as error:
+                self.failure = self.failure or error
+                self._stop.set()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def any_alive(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def join(self, seconds: float) -> None:
+        """Until all have ended or the time is over, whichever comes first."""
+        for thread in list(self._threads):
+            if thread.is_alive():
+                thread.join(seconds)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
-    return stop

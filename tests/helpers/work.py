@@ -1,0 +1,61 @@
+"""Work for executors that does what work can do to its process. `start` is called by name in other processes."""
+
+import ctypes
+import os
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+from service.core.settings import Settings
+from service.executors.protocol import End, Outcome, Perform, Watch
+from service.jobs.fate import Cause
+from service.jobs.model import Task, TaskKind
+
+
+def task(do: str, /, **payload: Any) -> Task:
+    return Task(f"tsk_{do}", "default", TaskKind.EMBED, "rk_1", {"do": do, **payload}, attempts=1, fence=1)
+
+
+def start(settings: Settings) -> Perform:
+    performed = 0
+
+    def perform(task: Task, watch: Watch) -> Outcome:
+        nonlocal performed
+        performed += 1
+        watch.report({"pid": os.getpid(), "performed": performed})
+        match task.payload["do"]:
+            case "answer":
+                return Outcome(End.DONE)
+            case "report":
+                for number in range(task.payload["times"]):
+                    watch.report({"number": number, "pid": os.getpid()})
+                return Outcome(End.DONE)
+            case "fail":
+                return Outcome(End.FAILED, Cause.DOWNLOAD, "the hub does not answer")
+            case "wait":
+                deadline = time.monotonic() + 60
+                while not watch.cancelled():
+                    if time.monotonic() > deadline:
+                        return Outcome(End.FAILED, Cause.BROKEN, "nobody stopped it")
+                    time.sleep(0.01)
+                return Outcome(End.STOPPED)
+            case "crash":
+                ctypes.string_at(0)
+            case "exit":
+                os._exit(3)
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":  # deaf, and holding the interpreter
+                ctypes.PyDLL(None).sleep(600)
+            case "swell":
+                kept = [np.ones(2**22) for _ in range(task.payload["megabytes"] // 32)]
+                return Outcome(End.DONE, reason=str(len(kept)))
+        raise AssertionError(task.payload["do"])
+
+    return perform
+
+
+def start_never(settings: Settings) -> Perform:
+    raise ModuleNotFoundError("no module named 'torch'")
