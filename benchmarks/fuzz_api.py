@@ -72,7 +72,7 @@ def main() -> int:
     failures: dict[str, str] = {}
     rows = []
     with tempfile.TemporaryDirectory(prefix="zs-fuzz-", ignore_cleanup_errors=True) as folder:
-        postgres = None if chosen.only == "sqlite" else PostgresServer(Path(folder) / "pg")
+        postgres = None if chosen.only == "sqlite" else PostgresServer(Path(folder))
         try:
             for kind in ("sqlite", "postgresql") if chosen.only is None else (chosen.only,):
                 for door in DOORS if chosen.door is None else (chosen.door,):
