@@ -1,13 +1,18 @@
 """What endpoints are handed."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 from urllib.parse import SplitResult, urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
 from service.api.following import Followers
 from service.api.rates import Rates
+from service.api.remembered import Answer, Answers, tag_of
 from service.core.db import Database
 from service.core.errors import InvalidRequest
 from service.core.settings import LOOPBACK, Settings
@@ -27,6 +32,7 @@ class App:
     database: Database
     followers: Followers
     rates: Rates
+    answers: Answers = field(default_factory=Answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +44,15 @@ class Caller:
     key_id: str | None
 
 
-def _app(request: Request) -> App:
+# What only looks at the request is `async`, although nothing is awaited: as `def`, each would take a turn in the pool.
+async def _app(request: Request) -> App:
     return cast(App, request.app.state.zooscout)
 
 
 AppDep = Annotated[App, Depends(_app)]
 
 
-def caller(request: Request, app: AppDep) -> Caller:
+async def caller(request: Request, app: AppDep) -> Caller:
     """Who asks, once they may: by key wherever one is sent or needed, else as the one user of this machine.
 
     Raises:
@@ -60,6 +67,10 @@ def caller(request: Request, app: AppDep) -> Caller:
         if app.settings.server.needs_key:
             raise Unauthorized("This service needs an API key: send it as `Authorization: Bearer …`.")
         return _noted(request, Caller(DEFAULT_PROJECT, Scope.ADMIN, None))
+    return await run_in_threadpool(_bearer, request, app, token, needed)
+
+
+def _bearer(request: Request, app: App, token: str, needed: Scope) -> Caller:
     with app.database.read() as session:
         access = keys.check(session, token)
     who = _noted(request, Caller(access.project_id, access.scope, access.key_id))
@@ -108,17 +119,17 @@ def _parts(address: str, /) -> SplitResult:
         return urlsplit("")
 
 
-def _project(who: Annotated[Caller, Depends(caller)]) -> str:
+async def _project(who: Annotated[Caller, Depends(caller)]) -> str:
     return who.project_id
 
 
-def _admin(who: Annotated[Caller, Depends(caller)]) -> str:
+async def _admin(who: Annotated[Caller, Depends(caller)]) -> str:
     if not who.scope.reaches(Scope.ADMIN):
         raise Forbidden(f"This key has the scope '{who.scope}'; the request needs 'admin'.")
     return who.project_id
 
 
-def storable_address(request: Request) -> None:
+async def storable_address(request: Request) -> None:
     """Refuses a path or query that no column could hold."""
     if not is_storable(request.url.path) or "%00" in str(request.url.query):
         raise InvalidRequest("An address must hold no NUL byte.")
@@ -126,3 +137,30 @@ def storable_address(request: Request) -> None:
 
 ProjectDep = Annotated[str, Depends(_project)]
 AdminDep = Annotated[str, Depends(_admin)]
+
+
+class Reader:
+    """Answers a GET whose answer depends on its address and the database alone."""
+
+    def __init__(self, request: Request, app: App, project: str) -> None:
+        self._app = app
+        self._project = project
+        self._key = (project, request.scope["path"], request.scope["query_string"])
+
+    def show(self, make: Callable[[Session, str], BaseModel], /) -> Response:
+        """What `make` gives for the session and the project, or what it gave before where nothing has changed."""
+        stamp = self._app.database.stamp()
+        answer = self._app.answers.get(self._key, stamp)
+        if answer is None:
+            with self._app.database.read() as session:
+                body = make(session, self._project).model_dump_json(by_alias=True).encode()
+            answer = Answer(body, tag_of(body))
+            self._app.answers.put(self._key, stamp, answer)
+        return Response(answer.body, media_type="application/json", headers={"ETag": answer.tag})
+
+
+async def _reader(request: Request, app: AppDep, project: ProjectDep) -> Reader:
+    return Reader(request, app, project)
+
+
+ReaderDep = Annotated[Reader, Depends(_reader)]

@@ -1,10 +1,9 @@
 """ETags: what a client already has is not sent again, and what it has not seen is not changed.
 
-A tag is a hash of the body as it would be sent. The database is asked and the body is made in any case: what a 304
-saves is the way to the client.
+A tag is a hash of the body as it would be sent. What a 304 saves is the way to the client; what saves
+making the body is `remembered.py`.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,13 +15,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.deps import ProjectDep
+from service.api.remembered import tag_of
 from service.core.errors import NotFound, PreconditionFailed
 from service.datasets.errors import NoReferenceSet
 from service.keys.repository import lock_project
-
-
-def etag(body: bytes, /) -> str:
-    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
 def _listed(header: str, /) -> set[str]:
@@ -52,7 +48,8 @@ class ETags:
                 return
             if not message.get("more_body", False):
                 headers = MutableHeaders(scope=start)
-                headers["ETag"] = etag(message.get("body", b""))
+                if "ETag" not in headers:
+                    headers["ETag"] = tag_of(message.get("body", b""))
                 if known is not None and ("*" in _listed(known) or headers["ETag"] in _listed(known)):
                     start["status"] = 304
                     del headers["Content-Length"], headers["Content-Type"]
@@ -83,7 +80,7 @@ class Match:
             return
         lock_project(session, self._project)  # PostgreSQL: nobody changes it between this look and the change
         try:
-            found = etag(show(session).model_dump_json(by_alias=True).encode())
+            found = tag_of(show(session).model_dump_json(by_alias=True).encode())
         except (NotFound, NoReferenceSet) as gone:
             raise PreconditionFailed(f"{gone} There is nothing for If-Match to match.") from gone
         if "*" not in _listed(self._wanted) and found not in _listed(self._wanted):
@@ -92,7 +89,7 @@ class Match:
             )
 
 
-def _match(
+async def _match(
     project: ProjectDep,
     if_match: Annotated[
         str | None, Header(max_length=2000, description="the ETag that GET gave: nothing is done if it has changed")

@@ -79,7 +79,7 @@ class Once:
         return Repeatable(self._project, self._key, digest, self._app.settings.server.keep_answers_seconds)
 
 
-def _once(
+async def _once(
     request: Request,
     response: Response,
     app: AppDep,

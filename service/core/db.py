@@ -1,12 +1,13 @@
 """Engine, sessions and the base of the tables: SQLite embedded, PostgreSQL in production, one code path."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Engine, MetaData, create_engine, event
+from sqlalchemy import JSON, DateTime, Engine, MetaData, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -129,6 +130,9 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._reader = engine.execution_options(zooscout_write=False)
+        self._asker = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._watch: PoolProxiedConnection | None = None
+        self._watching = threading.Lock()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Database":
@@ -153,9 +157,34 @@ class Database:
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
+    def stamp(self) -> str:
+        """Two equal stamps: nothing was committed between them, by any process."""
+        if self.is_sqlite:
+            return self._data_version()
+        with self._asker.connect() as connection:
+            # A server that was started anew may have been restored to an earlier time, and count from there again.
+            query = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()::text"
+            return str(connection.exec_driver_sql(query).scalar_one())
+
+    def _data_version(self) -> str:
+        """SQLite counts the commits of all connections but the one that asks, so one is kept that writes nothing."""
+        with self._watching:
+            if self._watch is None:
+                self._watch = self.engine.raw_connection()
+                self._watch.detach()
+            cursor = self._watch.cursor()
+            cursor.execute("PRAGMA data_version")
+            row = cursor.fetchone()
+            cursor.close()
+            return str(row)
+
     @property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
 
     def dispose(self) -> None:
+        with self._watching:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
         self.engine.dispose()

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from service.api.deps import App, AppDep, ProjectDep
+from service.api.deps import App, AppDep, ProjectDep, ReaderDep
 from service.api.etags import MatchDep
 from service.api.once import Made, Once, OnceDep
 from service.api.problems import status_of
@@ -201,22 +201,26 @@ def with_status(view: DatasetView, /) -> DatasetView:
     return view.model_copy(update={"problem": {**view.problem, "status": status_of(str(view.problem.get("type")))}})
 
 
-@router.get("/datasets", summary="List datasets, newest first")
+@router.get("/datasets", summary="List datasets, newest first", response_model=DatasetPage)
 def list_datasets(
-    app: AppDep,
-    project: ProjectDep,
+    reader: ReaderDep,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
-) -> DatasetPage:
-    with app.database.read() as session:
+) -> Response:
+    def make(session: Session, project: str) -> DatasetPage:
         page = datasets.list_datasets(session, project, limit=limit, cursor=cursor)
-    return DatasetPage(items=[with_status(view) for view in page.items], next_cursor=page.next_cursor)
+        return DatasetPage(items=[with_status(view) for view in page.items], next_cursor=page.next_cursor)
+
+    return reader.show(make)
 
 
-@router.get("/datasets/{dataset}", summary="State, report and fingerprint of a dataset, by id or name")
-def show_dataset(app: AppDep, project: ProjectDep, dataset: str) -> DatasetView:
-    with app.database.read() as session:
-        return _shown(session, project, dataset)
+@router.get(
+    "/datasets/{dataset}",
+    summary="State, report and fingerprint of a dataset, by id or name",
+    response_model=DatasetView,
+)
+def show_dataset(reader: ReaderDep, dataset: str) -> Response:
+    return reader.show(lambda session, project: _shown(session, project, dataset))
 
 
 def _shown(session: Session, project: str, dataset: str) -> DatasetView:

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy.orm import Session
 
-from service.api.deps import AppDep, ProjectDep
+from service.api.deps import AppDep, ProjectDep, ReaderDep
 from service.api.etags import MatchDep
 from service.api.once import Made, OnceDep
 from service.api.quotas import check_tasks
@@ -28,7 +28,7 @@ from service.rankings import service as rankings
 router = APIRouter(tags=["models"])
 
 
-def filter_from_query(
+async def filter_from_query(
     name: Annotated[str | None, Query(description="glob over names", max_length=300)] = None,
     text: Annotated[str | None, Query(description="words the card must contain", max_length=300)] = None,
     library: Annotated[str | None, Query(pattern="^(timm|open_clip)$")] = None,
@@ -40,6 +40,7 @@ def filter_from_query(
     input_size: Annotated[int | None, Query(ge=1, le=8192)] = None,
     max_input_size: Annotated[int | None, Query(ge=1, le=8192)] = None,
     state: Annotated[str | None, Query(pattern="^(unresolved|ready|failed)$")] = None,
+    quarantined: Annotated[bool | None, Query(description="those that rankings skip, or those they do not")] = None,
     tag: Annotated[list[str] | None, Query(description="key=value, repeatable")] = None,
 ) -> ModelFilter:
     pairs = dict(_pair(text) for text in tag or [])
@@ -56,6 +57,7 @@ def filter_from_query(
             "input_size": input_size,
             "max_input_size": max_input_size,
             "state": state,
+            "quarantined": quarantined,
             "tags": pairs,
         }
     )
@@ -68,20 +70,20 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-@router.get("/models", summary="List models")
+@router.get("/models", summary="List models", response_model=ModelPage)
 def list_models(
-    app: AppDep,
-    project: ProjectDep,
+    reader: ReaderDep,
     wanted: Annotated[ModelFilter, Depends(filter_from_query)],
     sort: SortKey = "name",
     descending: bool = False,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
-) -> ModelPage:
-    with app.database.read() as session:
-        return catalog.list_models(
+) -> Response:
+    return reader.show(
+        lambda session, project: catalog.list_models(
             session, project, wanted, sort=sort, descending=descending, limit=limit, cursor=cursor
         )
+    )
 
 
 @router.post("/models", status_code=201, summary="Register a model of your own")
@@ -120,10 +122,20 @@ def _json(error: object) -> dict[str, object] | None:
     return dict(error) if isinstance(error, dict) else None
 
 
-@router.get("/models/{model}", summary="Show a model, by id or name")
-def show_model(app: AppDep, project: ProjectDep, model: str) -> ModelView:
-    with app.database.read() as session:
-        return catalog.show(session, project, model)
+@router.get("/models/{model}", summary="Show a model, by id or name", response_model=ModelView)
+def show_model(reader: ReaderDep, model: str) -> Response:
+    return reader.show(lambda session, project: catalog.show(session, project, model))
+
+
+@router.post("/models/{model}/release", summary="End a model's quarantine")
+def release_model(app: AppDep, project: ProjectDep, model: str, once: OnceDep) -> ModelView:
+    """Rankings that are asked for from now on try the model again. One that is in no quarantine stays as it is."""
+
+    def act(session: Session) -> Made[ModelView]:
+        view = catalog.release(session, project, model)
+        return Made(view, 200, f"/v1/models/{view.id}")
+
+    return once.do(model, act)
 
 
 @router.delete("/models/{model}", status_code=204, summary="Remove a model")

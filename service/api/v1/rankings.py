@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service.api.deps import AppDep, ProjectDep
+from service.api.deps import AppDep, ProjectDep, ReaderDep
 from service.api.etags import MatchDep
 from service.api.once import Made, OnceDep
 from service.api.quotas import check_tasks
@@ -29,22 +29,23 @@ def create_ranking(app: AppDep, project: ProjectDep, body: RankingCreate, once: 
     return once.do(body, act)
 
 
-@router.get("/rankings", summary="List rankings, newest first")
+@router.get("/rankings", summary="List rankings, newest first", response_model=RankingPage)
 def list_rankings(
-    app: AppDep,
-    project: ProjectDep,
+    reader: ReaderDep,
     dataset: Annotated[str | None, Query(max_length=100, description="id of a dataset")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
-) -> RankingPage:
-    with app.database.read() as session:
-        return rankings.list_rankings(session, project, limit=limit, cursor=cursor, dataset_id=dataset)
+) -> Response:
+    return reader.show(
+        lambda session, project: rankings.list_rankings(
+            session, project, limit=limit, cursor=cursor, dataset_id=dataset
+        )
+    )
 
 
-@router.get("/rankings/{ranking}", summary="State, progress and entries of a ranking")
-def show_ranking(app: AppDep, project: ProjectDep, ranking: str) -> RankingView:
-    with app.database.read() as session:
-        return rankings.show(session, project, ranking)
+@router.get("/rankings/{ranking}", summary="State, progress and entries of a ranking", response_model=RankingView)
+def show_ranking(reader: ReaderDep, ranking: str) -> Response:
+    return reader.show(lambda session, project: rankings.show(session, project, ranking))
 
 
 @router.delete("/rankings/{ranking}", status_code=204, summary="Remove a ranking; stop it if it runs")
