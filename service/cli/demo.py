@@ -21,7 +21,8 @@ from rich.progress import Progress
 
 from service.cli.output import err, fail, out, print_ranking
 from service.client import ApiProblem, Client
-from service.models.schemas import ModelCreate, ModelView
+from service.client.results import Ranking
+from service.models.schemas import ModelCreate
 from service.rankings.schemas import RankingCreate, RankingView
 from zoo.catalog import ModelCard
 from zoo.snippet import snippet
@@ -239,7 +240,7 @@ def _register(client: Client, model: DemoModel, package: Path) -> str:
             pretrained_on="ImageNet-1k",
         )
     )
-    proven: ModelView = client.wait_for_model(model.name, timeout_seconds=START_SECONDS)
+    proven = client.wait_for_model(model.name, timeout_seconds=START_SECONDS)
     if proven.state == "failed":
         fail(f"{model.name} cannot be used: {proven.error}")
     return proven.name
@@ -250,7 +251,7 @@ def _rank(client: Client, dataset_id: str, names: list[str]) -> RankingView:
         bar = bars.add_task("ranking", total=None)
         said = ""
 
-        def watch(view: RankingView) -> None:
+        def watch(view: Ranking) -> None:
             nonlocal said
             progress = view.progress
             bars.update(bar, completed=progress.images_embedded, total=progress.images_to_embed or None)
@@ -263,7 +264,7 @@ def _rank(client: Client, dataset_id: str, names: list[str]) -> RankingView:
         view = client.wait_for_ranking(ranking.id, watch=watch)
     if view.state != "done":
         fail(f"The ranking ended as {view.state}: {view.error}")
-    return view
+    return view.view()
 
 
 @contextmanager

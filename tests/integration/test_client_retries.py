@@ -92,9 +92,9 @@ def test_an_upload_whose_answer_is_lost_is_one_dataset(line: Line, tmp_path: Pat
 def test_a_post_whose_answers_are_lost_is_carried_out_once(line: Line, tmp_path: Path) -> None:
     with Client(line.url, timeout_seconds=20) as client:
         line.lose = 3
-        accepted = client._call("POST", "/v1/models/import", json={"source": "timm", "filter": "nothing*"})
+        accepted = client.start_import("timm", name_glob="nothing*")
     with sqlite3.connect(tmp_path / "data" / "zooscout.sqlite") as database:
-        assert database.execute("SELECT id FROM tasks").fetchall() == [(accepted["task_id"],)]
+        assert database.execute("SELECT id FROM tasks").fetchall() == [(accepted.task_id,)]
     database.close()
 
 

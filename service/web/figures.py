@@ -1,0 +1,104 @@
+"""Figures as Plotly's JSON, so that whoever serves them need not load Plotly. Shared by the pages and the client."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from estimators.catalog import SPECS
+from service.rankings.display import heading, notes, value_and_error
+from service.rankings.schemas import EntryView, RankingView
+from service.scoring.errors import UnknownEstimator
+
+FIRST, OTHERS = "#0b6e4f", "#5a6b7b"
+ROW_PIXELS, MARGIN_PIXELS = 24, 150
+SHOWN = 50
+
+
+def ranking_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[str, Any]:
+    """The first fifty models by score with its standard error, best at the top.
+
+    Filled marks are the models that are within error of the first. A bar at the right stands beside neighbours none of
+    which can be told from another. Ties are those of the estimator that orders the ranking.
+
+    Raises:
+        UnknownEstimator: The ranking has no scores of it.
+    """
+    name = estimator or view.ordered_by
+    if name not in view.estimators:
+        raise UnknownEstimator(f"The ranking has no scores of '{name}': it has {', '.join(view.estimators)}.")
+    entries = [entry for entry in view.entries if _value(entry, name) is not None]
+    left_out = max(0, len(entries) - SHOWN)
+    entries = entries[:SHOWN]
+    orders = name == view.ordered_by
+    models = [entry.model for entry in entries]
+    best = {models[0], *entries[0].tied_with} if entries and orders else set()
+    groups = tie_groups(entries) if orders else []
+    subtitle = [f"{view.dataset.name}: {view.dataset.n_images} images, {view.dataset.n_classes} classes"]
+    subtitle += [f"and {left_out} more models"] if left_out else []
+    marks = {
+        "type": "scatter",
+        "mode": "markers",
+        "orientation": "h",
+        "x": [_value(entry, name) for entry in entries],
+        "y": models,
+        "error_x": {
+            "type": "data",
+            "array": [entry.scores[name].stderr for entry in entries],
+            "thickness": 1.5,
+            "width": 4,
+            "color": OTHERS,
+        },
+        "marker": {
+            "size": 10,
+            "color": [FIRST if model in best else "#ffffff" for model in models],
+            "line": {"width": 2, "color": [FIRST if model in best else OTHERS for model in models]},
+        },
+        "text": [_hover(entry, name, orders=orders) for entry in entries],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+    layout = {
+        "title": {"text": f"{SPECS[name].title}<br><sub>{'; '.join(subtitle)}</sub>", "x": 0, "xref": "paper"},
+        "xaxis": {"title": {"text": f"{heading(name)} ± standard error"}, "zeroline": False},
+        "yaxis": {"autorange": "reversed", "type": "category", "automargin": True},
+        "height": MARGIN_PIXELS + ROW_PIXELS * max(3, len(entries)),
+        "margin": {"r": 40 + 10 * len(groups), "t": 70},
+        "template": "plotly_white",
+        "showlegend": False,
+        "shapes": [_bar(group, place) for place, group in enumerate(groups)],
+        "meta": {"notes": notes(view), "tie_groups": [[models[i] for i in range(a, b + 1)] for a, b in groups]},
+    }
+    return {"data": [marks], "layout": layout}
+
+
+def tie_groups(entries: Sequence[EntryView], /) -> list[tuple[int, int]]:
+    """Runs of places, first and last, in which every model is tied with every other; none within another."""
+    found: list[tuple[int, int]] = []
+    for start in range(len(entries)):
+        end = start
+        while end + 1 < len(entries) and all(
+            entries[end + 1].model in other.tied_with for other in entries[start : end + 1]
+        ):
+            end += 1
+        if end > start and not (found and found[-1][1] >= end):
+            found.append((start, end))
+    return found
+
+
+def _bar(group: tuple[int, int], place: int) -> dict[str, Any]:
+    x = 1.01 + 0.012 * place
+    start, end = group
+    ends = {"x0": x, "x1": x, "y0": start - 0.3, "y1": end + 0.3}
+    return {"type": "line", "xref": "paper", "yref": "y", "line": {"width": 3, "color": OTHERS}, **ends}
+
+
+def _value(entry: EntryView, name: str) -> float | None:
+    score = entry.scores.get(name)
+    return None if score is None else score.value
+
+
+def _hover(entry: EntryView, name: str, *, orders: bool) -> str:
+    value, stderr = value_and_error(entry.scores[name])
+    said = f"{entry.model}<br>{value}" + (f" ± {stderr}" if stderr else "")
+    if orders and entry.tied_with:
+        said += f"<br>within error of {len(entry.tied_with)}: {', '.join(entry.tied_with[:5])}"
+        said += " …" if len(entry.tied_with) > 5 else ""
+    return said
