@@ -25,7 +25,7 @@ class RankingCreate(RequestBody):
 
     dataset: str = Field(description="id or name of a dataset")
     models: list[str] | ModelFilter = Field(description="ids or names, or a filter over the catalog")
-    estimators: list[str] | None = Field(default=None, description="the default panel if unset")
+    estimators: list[str] | None = Field(default=None, min_length=1, description="the default panel if unset")
     ordered_by: str | None = Field(default=None, description="the estimator that orders the entries")
 
 

@@ -13,11 +13,13 @@ def chosen(names: Sequence[str] | None, /, *, default: Sequence[str] = DEFAULT_P
     """Names, each once: the default panel for None, every estimator for `all`.
 
     Raises:
-        UnknownEstimator: A name that no estimator has.
+        UnknownEstimator: A name that no estimator has, or no name at all.
     """
     wanted = [name.strip() for name in names] if names is not None else list(default)
     if wanted == ["all"]:
         return list(SPECS)
+    if not wanted:
+        raise UnknownEstimator("Name at least one estimator, or leave them out for the usual ones.")
     for name in wanted:
         if name not in SPECS:
             raise UnknownEstimator(f"There is no estimator '{name}'; the known ones are {', '.join(sorted(SPECS))}.")

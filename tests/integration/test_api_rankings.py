@@ -196,6 +196,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], int, str]] = [
     ({"models": {"colour": "red"}}, 422, "invalid-request"),
     ({"models": {"min_params": 2**70}}, 422, "invalid-request"),
     ({"models": ["a\0b"]}, 422, "invalid-request"),
+    ({"estimators": []}, 422, "invalid-request"),
     ({"estimators": ["nonsense"]}, 422, "unknown-estimator"),
     ({"estimators": ["logme"], "ordered_by": "nonsense"}, 422, "unknown-estimator"),
     ({"estimators": ["frechet"]}, 422, "reference-needed"),
