@@ -126,6 +126,8 @@ def know(schema: Any, known: Inhabited, /) -> None:
         if not isinstance(body, dict):
             return body
         dice = chance(sorted(body.items(), key=str))
+        if context.operation.path.endswith("/versions") and dice.random() < KNOWN_SHARE:
+            return {"remove": [known.image]}
         made = {name: chosen({"add": "dataset"}.get(name, name), value, dice) for name, value in body.items()}
         if "models" in made and dice.random() < KNOWN_SHARE:
             made["models"] = known.ids["model"]
