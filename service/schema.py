@@ -13,6 +13,7 @@ def all_tables() -> MetaData:
     import service.jobs.tables
     import service.keys.tables
     import service.models.tables
+    import service.outcomes.tables
     import service.rankings.tables
     import service.scoring.tables
     import service.webhooks.tables  # noqa: F401

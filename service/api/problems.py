@@ -22,6 +22,7 @@ from service.embeddings import errors as embeddings
 from service.idempotency import errors as idempotency
 from service.keys import errors as keys
 from service.models import errors as models
+from service.outcomes import errors as outcomes
 from service.rankings import errors as rankings
 from service.scoring import errors as scoring
 from service.webhooks import errors as webhooks
@@ -74,6 +75,7 @@ KINDS: dict[type[Exception], Kind] = {
     models.ModelExists: Kind("model-exists", "The model is already registered", 409),
     models.ModelInUse: Kind("model-in-use", "The model is in use", 409),
     models.BadModelCard: Kind("bad-model-card", "The model's description does not hold together", 422),
+    outcomes.BadOutcomes: Kind("bad-outcomes", "The CSV holds something that is no outcome", 422),
     webhooks.TooManyWebhooks: Kind("too-many-webhooks", "The project has all the webhooks it may have", 409),
     rankings.DatasetRefusedForRanking: Kind("dataset-was-refused", "The dataset was refused", 409),
     rankings.ReferenceNeeded: Kind("reference-needed", "The estimator needs a reference set", 422),

@@ -73,6 +73,8 @@ def inhabit(on: Service, models: Sequence[TinyModel], headers: dict[str, str], /
     checking = upload(zipped(class_folders(each=2, seed=seed + 2)), "checking")
     keys = [call("POST", "/v1/keys", 201, json={"name": f"key {n}", "scope": "read"})["id"] for n in range(2)]
     hooks = [call("POST", "/v1/webhooks", 201, json={"url": f"{HOOK}/{seed}{n}"})["id"] for n in range(2)]
+    measured = {"dataset": sealed, "model": model_ids[0], "accuracy": 0.5}
+    outcome = call("POST", "/v1/outcomes", 201, json=measured)["items"][0]["id"]
     delivery = call("POST", f"/v1/webhooks/{hooks[0]}/ping", 202)["id"]
     assert call("GET", f"/v1/rankings/{ranking}", 200)["state"] == "done"
     assert call("GET", f"/v1/inspections/{inspection}", 200)["state"] == "done"
@@ -89,6 +91,7 @@ def inhabit(on: Service, models: Sequence[TinyModel], headers: dict[str, str], /
             "key": keys[:1],
             "webhook": hooks[:1],
             "delivery": [delivery],
+            "outcome": [outcome],
         },
         doomed={
             "dataset": [removable],

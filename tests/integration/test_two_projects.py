@@ -59,6 +59,7 @@ NAMELESS = {
     ("POST", "/v1/scores"),
     ("POST", "/v1/keys"),
     ("POST", "/v1/webhooks"),
+    ("POST", "/v1/outcomes"),
     ("DELETE", "/v1/reference"),
 }
 
