@@ -98,7 +98,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "transrate": EstimatorSpec(
         name="transrate",
-        version=2,
+        version=3,
         title="TransRate",
         entrypoint="estimators.transrate:transrate",
         needs=frozenset({Need.MOMENTS, Need.FEATURES}),
@@ -121,7 +121,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "gbc": EstimatorSpec(
         name="gbc",
-        version=2,
+        version=3,
         title="GBC",
         entrypoint="estimators.gbc:gbc",
         needs=frozenset({Need.MOMENTS}),
@@ -144,7 +144,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "ped_gbc": EstimatorSpec(
         name="ped_gbc",
-        version=2,
+        version=3,
         title="PED + GBC",
         entrypoint="estimators.ped_gbc:ped_gbc",
         needs=frozenset({Need.MOMENTS, Need.BACKGROUND}),

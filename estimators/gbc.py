@@ -10,10 +10,12 @@ from torch import Tensor
 from estimators.blocks import BlockMoments
 from estimators.moments import ClassMoments
 from estimators.score import Score
-from estimators.shared import Options, Value, evaluate_case, make_case
+from estimators.shared import SLOPES, Options, Value, evaluate_case, make_case
 from estimators.view import View
 
 _FLOOR = 1e-4  # of the mean variance of a dimension: below it a class's variance in a dimension is taken to be this
+_UNFELT = 1e-6  # of the overlap: pairs of classes below it do not move the value
+_CHUNK = 2**21  # numbers held at once
 
 
 def gbc(
@@ -56,16 +58,17 @@ def gbc(
 
 def gbc_value(view: View, options: Options, /) -> Value:
     """GBC of a view."""
-    return separation(view, view.moments.sums / view.counts[:, None])
+    return separation(view, torch.eye(view.n_classes, dtype=torch.float64, device=view.counts.device))
 
 
-def separation(view: View, means: Tensor, /) -> Value:
-    """GBC with the class means `[C, D]` given (about any common point) and the view's variances."""
+def separation(view: View, mixing: Tensor, /) -> Value:
+    """GBC with the class means `mixing @ means` and the view's variances."""
     view.require_classes()
     view.require_spread()
-    unit = float(view.moments.std.square().mean())
-    variances = (view.moments.variances / unit).clamp_min(_FLOOR)
-    means = means / math.sqrt(unit)
+    m = view.moments
+    unit = float(m.std.square().mean())
+    variances = (m.variances / unit).clamp_min(_FLOOR)
+    means = mixing @ (m.sums / view.counts[:, None]) / math.sqrt(unit)
     half_logs = 0.5 * variances.log().sum(1)
     distances = []
     for a in range(view.n_classes - 1):
@@ -74,12 +77,53 @@ def separation(view: View, means: Tensor, /) -> Value:
         spread = _log_products(mixed) - half_logs[a + 1 :] - half_logs[a]
         distances.append(apart / 8 + spread / 2)
     all_pairs = torch.cat(distances)
-    log_overlap = float(torch.logsumexp(-all_pairs, 0)) - math.log(all_pairs.shape[0])
+    total = torch.logsumexp(-all_pairs, 0)
+    if view.parts:
+        view.memo[SLOPES] = _slopes(view, mixing, means, variances, (-all_pairs - total).exp(), unit)
+    log_overlap = float(total) - math.log(all_pairs.shape[0])
     return -log_overlap, {
         "overlap": math.exp(log_overlap),
         "closest": float(all_pairs.min()),
         "smallest_class": int(view.counts.min()),
     }
+
+
+def _slopes(view: View, mixing: Tensor, means: Tensor, variances: Tensor, shares: Tensor, unit: float) -> Tensor:
+    """Derivative of the value in the weight of each block `[B]`, with the mixing of the means held fixed.
+
+    Args:
+        view: View of all images.
+        mixing: As for `separation`.
+        means: Mixed class means `[C, D]`, in units of sqrt(unit).
+        variances: Floored class variances `[C, D]`, in the same units.
+        shares: Each pair's share `[C(C-1)/2]` of the overlap: the derivative of the value in that pair's distance.
+        unit: Mean variance of a dimension, taken as fixed: it moves the floor alone.
+    """
+    m, n = view.moments, view.counts[:, None]
+    by_mean, by_variance = torch.zeros_like(means), torch.zeros_like(variances)
+    pairs = torch.triu_indices(view.n_classes, view.n_classes, 1, device=means.device)
+    felt = (shares > _UNFELT).nonzero()[:, 0]
+    for some in torch.split(felt, max(1, _CHUNK // view.dim)):
+        a, b = pairs[:, some]
+        share, difference = shares[some, None], means[b] - means[a]
+        mixed = 0.5 * (variances[b] + variances[a])
+        pull = share * difference / (4 * mixed)
+        by_mean.index_add_(0, b, pull).index_add_(0, a, -pull)
+        common = 0.25 / mixed - (difference / mixed).square() / 16
+        for c in (a, b):
+            by_variance.index_add_(0, c, share * (common - 0.25 / variances[c]))
+    by_variance = torch.where(variances > _FLOOR, by_variance, 0.0) / unit
+    by_mean = mixing.T @ by_mean / math.sqrt(unit)
+    own = m.sums / n
+    # by the sums of a class: the mean moves by 1/n, the variance by -2 mean/n; by its size: by -mean/n and so on
+    by_sums = (by_mean - 2 * by_variance * own) / n
+    by_squares = by_variance / n
+    by_count = -(by_sums * own + by_squares * m.squares / n).sum(1)
+    return torch.stack([
+        by_count[at] @ part.counts.to(torch.float64)
+        + (by_sums[at] * part.sums).sum() + (by_squares[at] * part.squares).sum()
+        for at, part in view.parts_by_class()
+    ])  # fmt: skip
 
 
 def _log_products(values: Tensor) -> Tensor:

@@ -62,5 +62,5 @@ def ped_gbc_value(view: View, options: Options, /) -> Value:
     view.require_classes()
     view.require_spread()
     moved = moves(view, options)
-    value, diagnostics = separation(view, moved.mixing @ (view.moments.sums / view.counts[:, None]))
+    value, diagnostics = separation(view, moved.mixing)
     return value, {**diagnostics, **describe(moved, options)}

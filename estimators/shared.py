@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from estimators._rows_jackknife import changes_by_block, drawn_in
+from estimators._rows_jackknife import changes_by_block, drawn_in, drawn_to_slopes
 from estimators.blocks import BlockMoments
 from estimators.compare import jackknife_stderr
 from estimators.errors import Degenerate, InvalidInput
@@ -30,6 +30,9 @@ class Options:
 
 CREDITS = "credits"
 """Where a view's memo holds each image's part `[N]` in the value just computed, if it is a mean over images."""
+
+SLOPES = "slopes"
+"""Where the view of all images holds the derivative `[B]` of the value just computed in the weight of each block."""
 
 Value = tuple[float, Mapping[str, float | int | bool | str]]
 Estimate = Callable[[View, Options], Value]
@@ -80,7 +83,7 @@ class Collected:
     """One estimator's value and its replicates, as they come in view by view.
 
     An estimate that is a mean over images leaves each image's part of it in its view's memo under `CREDITS`: from how
-    these change, what the jackknife counts twice is known.
+    these change, what the jackknife counts twice is known. Others leave the value's slopes under `SLOPES`.
     """
 
     def __init__(self) -> None:
@@ -90,10 +93,14 @@ class Collected:
         self._credits: Tensor | None = None
         self._changes: list[Tensor] = []
         self._blocks: Tensor | None = None
+        self._slopes: list[float] = []
 
     def add(self, view: View, result: Value, /) -> None:
         """Take in the value of all images first, then those with a block left out, in block order."""
         value, diagnostics = result
+        slopes = view.memo.pop(SLOPES, None)
+        if isinstance(slopes, Tensor):
+            self._slopes = slopes.tolist()
         own = view.memo.pop(CREDITS, None)
         if not self._values:
             self._diagnostics, self._blocks = diagnostics, view.row_blocks
@@ -110,6 +117,9 @@ class Collected:
     def score(self) -> Score:
         """A Score of what came in."""
         value, *replicates = self._values
+        if self._slopes and len(self._slopes) == len(replicates):
+            drawn, factor = drawn_to_slopes(replicates, self._slopes)
+            return finish(value, {**self._diagnostics, "jackknife_factor": factor}, drawn)
         if self._credits is None or self._blocks is None or len(self._changes) != len(replicates):
             return finish(value, self._diagnostics, replicates)
         drawn, factor = drawn_in(replicates, self._changes, self._credits, self._blocks)

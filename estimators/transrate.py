@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ from estimators.blocks import BlockMoments
 from estimators.errors import Degenerate, InvalidInput
 from estimators.moments import ClassMoments
 from estimators.score import Score
-from estimators.shared import Options, Value, evaluate_case, make_case
+from estimators.shared import SLOPES, Options, Value, evaluate_case, make_case
 from estimators.view import View
 
 _DISTORTION = 1e-4
@@ -79,6 +79,8 @@ def transrate_value(view: View, options: Options, /) -> Value:
     variant = options.variant or "corrected"
     rates = _rates(view, variant)
     if variant == "corrected":
+        if rates.slopes is not None:
+            view.memo[SLOPES] = rates.slopes
         return rates.null - rates.classes, {"variant": variant, "null": rates.null, "of_classes": rates.classes}
     whole = _rate_of_all(view, variant)
     return whole - rates.classes, {"variant": variant, "of_all": whole, "of_classes": rates.classes}
@@ -86,10 +88,11 @@ def transrate_value(view: View, options: Options, /) -> Value:
 
 @dataclass(frozen=True, slots=True)
 class _Rates:
-    """Mean rate of the classes, and of random subsets as large."""
+    """Mean rate of the classes, and of random subsets as large; of all rows, with the slopes of their difference."""
 
     classes: float
     null: float
+    slopes: Tensor | None = None
 
 
 def _scale(view: View, variant: str) -> float:
@@ -126,6 +129,23 @@ def _rates(view: View, variant: str) -> _Rates:
     return found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Masked:
+    """All rows, and then those left without each block.
+
+    Attributes:
+        offsets: Their means `[B + 1, D]` about the mean of all.
+        scales: What squares are multiplied by `[B + 1]`.
+        rows: How many they are `[B + 1]`.
+        squares: The left out rows' share `[B + 1]` of the sum of squares about the mean of all.
+    """
+
+    offsets: Tensor
+    scales: Tensor
+    rows: Tensor
+    squares: Tensor
+
+
 def _table(view: View, variant: str) -> dict[int, _Rates]:
     rows, classes = view.rows()
     n, counts = view.n, view.counts
@@ -135,36 +155,53 @@ def _table(view: View, variant: str) -> dict[int, _Rates]:
     masks = [torch.ones(n, dtype=torch.bool, device=rows.device)]
     masks += [blocks != b for b in numbers] if blocks is not None else []
     distances = _distances(rows, mean)
-    centres, scales = [mean.new_zeros(mean.shape)], [1.0 / float(distances.sum())]
+    centres, squares, kept_squares = [mean.new_zeros(mean.shape)], [float(distances.sum())], [float(distances.sum())]
     for mask in masks[1:]:
         # the rows' sums about the mean of all are zero, so those of what is kept are minus those of what is not
         left = int(mask.sum())
         centre = (mean * (n - left) - rows[~mask].sum(0, dtype=torch.float64)) / left
         centres.append(centre)
-        scales.append(1.0 / (float(distances[mask].sum()) - left * float(centre @ centre)))
-    scales = [1.0] * len(masks) if variant == "published" else scales
+        kept_squares.append(float(distances[mask].sum()))
+        squares.append(kept_squares[-1] - left * float(centre @ centre))
+    keep = torch.stack(masks)
+    masked = _Masked(
+        torch.stack(centres),
+        mean.new_tensor([1.0] * len(masks) if variant == "published" else [1.0 / square for square in squares]),
+        keep.sum(1).to(torch.float64),
+        1.0 - mean.new_tensor(kept_squares) / kept_squares[0],
+    )
     order = classes.argsort(stable=True)
     starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(torch.int64).tolist()
     groups = [order[starts[c] : starts[c + 1]] for c in range(view.n_classes)]
-    offsets, keep = torch.stack(centres), torch.stack(masks)
 
-    def mean_rate(subsets: list[Tensor], *, by_size: bool, of: list[int] | None) -> Tensor:
-        found = []
+    def mean_rate(subsets: list[Tensor], *, by_size: bool, corrected: bool) -> tuple[Tensor, Tensor]:
+        """The mean of the subsets' rates with each mask, and its slopes."""
+        found, slopes = [], []
         for at in subsets:
             z = rows[at].to(torch.float64) - mean
-            found.append(_subset_rates(z, keep[:, at], offsets, scales, of=of))
+            rates, slope = _subset_rates(z, keep[:, at], masked, corrected=corrected)
+            found.append(rates)
+            slopes.append(slope)
         sizes = torch.stack([keep[:, at].sum(1) for at in subsets]).to(torch.float64)
         weights = sizes if by_size else (sizes > 0).to(torch.float64)
-        averaged: Tensor = (weights * torch.stack(found)).sum(0) / weights.sum(0)
-        return averaged
+        table = torch.stack(found)
+        averaged: Tensor = (weights * table).sum(0) / weights.sum(0)
+        # a block's weight moves each subset's rate, and its size
+        share = (sizes[:, :1] - sizes[:, 1:]) * (table[:, :1] - averaged[0]) if by_size else 0.0
+        along = (weights[:, :1] * torch.stack(slopes) + share).sum(0) / weights[:, 0].sum()
+        return averaged, along
 
-    of_classes = mean_rate(groups, by_size=variant != "published", of=None)
+    of_classes, slopes = mean_rate(groups, by_size=variant != "published", corrected=False)
     null = torch.zeros_like(of_classes)
     if variant == "corrected":
-        numbers_of_rows = [int(mask.sum()) for mask in masks]
-        null = mean_rate(_random_subsets(distances, rows.shape[1], counts), by_size=True, of=numbers_of_rows)
+        subsets = _random_subsets(distances, rows.shape[1], counts)
+        null, of_null = mean_rate(subsets, by_size=True, corrected=True)
+        slopes = of_null - slopes
     pairs = zip(of_classes.tolist(), null.tolist(), strict=True)
-    return {block: _Rates(*pair) for block, pair in zip([-1, *numbers], pairs, strict=True)}
+    table = {block: _Rates(*pair) for block, pair in zip([-1, *numbers], pairs, strict=True)}
+    if numbers and variant == "corrected":
+        table[-1] = replace(table[-1], slopes=slopes)
+    return table
 
 
 def _distances(rows: Tensor, mean: Tensor) -> Tensor:
@@ -189,49 +226,72 @@ def _random_subsets(distances: Tensor, dim: int, counts: Tensor) -> list[Tensor]
     return drawn
 
 
-def _subset_rates(z: Tensor, keep: Tensor, offsets: Tensor, scales: list[float], *, of: list[int] | None) -> Tensor:
-    """R of the rows z with each mask of `keep`, offset and scale, on the smaller side of its Gram matrix.
+def _subset_rates(z: Tensor, keep: Tensor, masked: _Masked, *, corrected: bool) -> tuple[Tensor, Tensor]:
+    """R of the rows z with each mask of `keep`, on the smaller side of its Gram matrix; and slopes.
 
-    The scales divide by the sum of squares of all rows; with `of`, the numbers of those rows, R is set right to first
-    order for this subset's sum of squares being another than its share of that.
+    The scales divide by the sum of squares of all rows; if `corrected`, R is set right to first order for this subset's
+    sum of squares being another than its share of that. The slopes `[B]` are the derivatives of R without a mask in the
+    weights of the blocks that the other masks leave out.
     """
+    factors = masked.scales / (keep.sum(1).clamp_min(1) * _DISTORTION)
+    across = (z @ masked.offsets.T).T
     if z.shape[0] > z.shape[1]:
-        return _rates_of_columns(z, keep, offsets, scales, of)
-    numbers = keep.sum(1).to(torch.float64)
-    factors = torch.tensor(scales, dtype=torch.float64, device=z.device) / (numbers.clamp_min(1) * _DISTORTION)
-    across = (z @ offsets.T).T
-    gram = z @ z.T - across[:, :, None] - across[:, None, :] + offsets.square().sum(1)[:, None, None]
-    # a row that is left out becomes a row of zeros, which adds nothing to log det(I + G)
-    mask = keep.to(torch.float64)
-    return _log_rates(gram * mask[:, :, None] * mask[:, None, :] * factors[:, None, None], of)
+        values, traces, leverage, pull = _rates_of_columns(z, keep, masked.offsets, factors)
+    else:
+        gram = z @ z.T - across[:, :, None] - across[:, None, :] + masked.offsets.square().sum(1)[:, None, None]
+        # a row that is left out becomes a row of zeros, which adds nothing to log det(I + G)
+        mask = keep.to(torch.float64)
+        gram = gram * mask[:, :, None] * mask[:, None, :] * factors[:, None, None]
+        traces = gram.diagonal(dim1=1, dim2=2).sum(1)
+        values, factor = _log_rates(gram)
+        inverse = torch.cholesky_inverse(factor)
+        leverage, pull = 1.0 - inverse.diagonal(), inverse.sum(1)
+    left_out = (~keep[1:]).to(torch.float64)
+    # how the mean of all moves with the weight of a block, along each row
+    drift = -across[1:] * (masked.rows[1:] / masked.rows[0])[:, None]
+    log_factor = -masked.squares[1:] - left_out.sum(1) / z.shape[0]
+    slopes = 0.5 * (left_out @ leverage - 2 * factors[0] * drift @ pull + log_factor * leverage.sum())
+    if not corrected:
+        return values, slopes
+    # d R / d log(sum of squares) = 1/2 tr(G (I + G)^-1), and the mean of tr G over permutations is 1/(N eps); any
+    # factor keeps the mean right, so the whole subset's serves with blocks left out as well
+    elasticity = 0.5 * float(leverage.sum())
+    excess = traces * masked.rows * _DISTORTION
+    norms = factors[0] * z.square().sum(1)
+    trace_slopes = left_out @ norms - 2 * factors[0] * drift.sum(1) + log_factor * traces[0]
+    excess_slopes = excess[0] * (trace_slopes / traces[0] + 1.0 - masked.rows[1:] / masked.rows[0])
+    return values - elasticity * (excess - 1.0), slopes - elasticity * excess_slopes
 
 
-def _rates_of_columns(z: Tensor, keep: Tensor, offsets: Tensor, scales: list[float], of: list[int] | None) -> Tensor:
-    """The same for more rows than dimensions, one mask at a time: the matrices are as wide as the features."""
+def _rates_of_columns(
+    z: Tensor, keep: Tensor, offsets: Tensor, factors: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same for more rows than dimensions, one mask at a time: the matrices are as wide as the features.
+
+    Returns:
+        R and tr G with each mask; the diagonal of G (I + G)^-1 and the row sums of (I + G)^-1 without a mask.
+    """
     gram, total = z.T @ z, z.sum(0)
-    values = []
-    for i, scale in enumerate(scales):
+    values, traces = [], []
+    leverage = pull = z.new_zeros(0)
+    for i, factor in enumerate(factors):
         left = z[~keep[i]]
         n = z.shape[0] - left.shape[0]
         cross = torch.outer(total - left.sum(0), offsets[i])
-        matrix = gram - left.T @ left - cross - cross.T + n * torch.outer(offsets[i], offsets[i])
-        matrix = matrix * (scale / (max(n, 1) * _DISTORTION))
-        values.append(_log_rates(matrix[None], None if of is None else of[i : i + 1]))
-    return torch.cat(values)
+        matrix = (gram - left.T @ left - cross - cross.T + n * torch.outer(offsets[i], offsets[i])) * factor
+        rates, lower = _log_rates(matrix[None])
+        values.append(rates)
+        traces.append(matrix.trace())
+        if i == 0:
+            half = torch.linalg.solve_triangular(lower, z.T, upper=False)
+            leverage = factor * half.square().sum(0)
+            pull = 1.0 - factor * (half.T @ half.sum(1))
+    return torch.cat(values), torch.stack(traces), leverage, pull
 
 
-def _log_rates(matrices: Tensor, of: list[int] | None) -> Tensor:
-    """1/2 log det(I + G) of each matrix `[B, n, n]`, set right to first order for its trace where `of` is given."""
+def _log_rates(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """1/2 log det(I + G) of each matrix `[B, n, n]`, and the lower Cholesky factor of the first."""
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     factor = torch.linalg.cholesky(matrices + identity)
     values: Tensor = factor.diagonal(dim1=1, dim2=2).log().sum(1)
-    if of is None:
-        return values
-    # d R / d log(sum of squares) = 1/2 tr(G (I + G)^-1), and the mean of tr G over permutations is 1/(N eps); any
-    # factor keeps the mean right, so the whole subset's serves with blocks left out as well
-    inverse = torch.linalg.solve_triangular(factor[0], identity, upper=False)
-    elasticity = 0.5 * (identity.shape[0] - float(inverse.square().sum()))
-    traces = matrices.diagonal(dim1=1, dim2=2).sum(1)
-    rows = torch.tensor(of, dtype=matrices.dtype, device=matrices.device)
-    corrected: Tensor = values - elasticity * (traces * rows * _DISTORTION - 1.0)
-    return corrected
+    return values, factor[0]

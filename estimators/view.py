@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import torch
@@ -32,6 +33,7 @@ class View:
         counts: Images per class `[C]`, float64.
         features: Rows `[N, D]`, or None where only moments are known; with a block left out, `rows` takes the parent's.
         parent: The view of all images, if this one has a block left out.
+        parts: Moments of each block, if this is the view of all images and there are blocks.
         row_blocks: Block of each row of `features` `[N]`, or None where there are no blocks.
         memo: What an estimator found on this view and wants to start from where a block is left out.
     """
@@ -55,6 +57,7 @@ class View:
         self._classes = moments.row_labels if features is None else classes
         self.parent = parent
         self.kept = kept
+        self.parts: tuple[ClassMoments, ...] = ()
         self.row_blocks: Tensor | None = None
         self.memo: dict[str, object] = {}
         self._may_be_rough = parent is not None and self.dim >= _ROUGH_FROM and not self.compressed
@@ -167,6 +170,13 @@ class View:
         own = torch.tensor(self.moments.labels, device=classes.device)
         return torch.searchsorted(own, torch.tensor(self.parent.moments.labels, device=classes.device)[classes])
 
+    def parts_by_class(self) -> Iterator[tuple[Tensor, ClassMoments]]:
+        """Moments of each block about this view's point, with the class index that each of its classes has here."""
+        own = torch.tensor(self.moments.labels)
+        for part in self.parts:
+            at = torch.searchsorted(own, torch.tensor(part.labels))
+            yield at.to(self.counts.device), part.about(self.moments.shift)
+
     def require_classes(self) -> None:
         """Raise Degenerate where there are fewer than two classes."""
         if self.n_classes < 2:
@@ -208,6 +218,7 @@ class Case:
             if self.blocks is not None:
                 sizes = torch.tensor([part.n for part in self.blocks.parts])
                 self._block_of_row = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(total.shift.device)
+        self.total.parts = self.blocks.parts if self.blocks is not None and self.n_blocks > 1 else ()
         self.total.row_blocks = self._block_of_row if self.n_blocks > 1 else None
 
     @property
