@@ -10,6 +10,7 @@ from service.compute.pipeline import Pipeline, ReadBlob
 from service.compute.streams import Limits, Stream
 from service.core.errors import Cancelled
 from service.embeddings.protocol import EmbeddingStore, Kind, Rows, StoreKey
+from service.jobs.fate import Cause
 from zoo.extract import Extractor, interruptible
 
 
@@ -27,6 +28,7 @@ class Embedded:
     """What happened to each model of a group, by model id."""
 
     failed: dict[str, str] = field(default_factory=dict)
+    causes: dict[str, Cause] = field(default_factory=dict)  # of each that failed
     images_per_second: dict[str, float] = field(default_factory=dict)  # of the forward pass alone
 
 
@@ -84,5 +86,6 @@ def embed_group(
     lanes = limits.threads if device.type == "cpu" else 1
     return Embedded(
         failed={s.model: s.failed for s in streams if s.failed is not None},
+        causes={s.model: s.cause for s in streams if s.failed is not None},
         images_per_second={s.model: s.images * lanes / s.seconds for s in streams if s.seconds},
     )

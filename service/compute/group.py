@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from service.compute.causes import cause_of
 from service.compute.device import device_name
 from service.compute.embedding import Embedded, Progress, embed_group
 from service.compute.pipeline import MAX_PIXELS, ReadBlob
@@ -90,7 +91,7 @@ def compute_group(
         try:
             extractors[ident] = _extractor(card, hashes, labels, at)
         except ZooError as error:
-            done(ident, Failed(f"{type(error).__name__}: {error}"))
+            done(ident, Failed(f"{type(error).__name__}: {error}", cause_of(error)))
 
     meter = _Meter(report)
     embedded = Embedded()
@@ -109,7 +110,7 @@ def compute_group(
         )
     meter.stage("scoring")
     for ident, reason in embedded.failed.items():
-        done(ident, Failed(reason))
+        done(ident, Failed(reason, embedded.causes[ident]))
     ready |= {
         ident: _Ready(x.card, x.params, x.extractor_id)
         for ident, x in extractors.items()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from service.compute.causes import is_fatal
 from service.compute.device import intra_op_threads
 from service.compute.streams import Limits, Rowed, Stream
 from service.compute.transfer import Clock, Courier, home
@@ -272,7 +273,9 @@ class Pipeline:
                 launched.clock.stop()
         except _MODEL_ERRORS as error:
             self.stop_if_told()
-            stream.failed = f"{type(error).__name__}: {error}"
+            if is_fatal(error):
+                raise
+            stream.fail(error)
         return launched
 
     def _pixels(self, chunk: _Chunk, stream: Stream) -> torch.Tensor:
@@ -309,7 +312,9 @@ class Pipeline:
                     rows.append((features.numpy(), None if probs is None else probs.numpy()))
         except _MODEL_ERRORS as error:
             self.stop_if_told()
-            stream.failed = f"{type(error).__name__}: {error}"
+            if is_fatal(error):
+                raise
+            stream.fail(error)
         with self._changed():
             if stream.failed is None:
                 self._keep(stream, launched.hashes, rows)

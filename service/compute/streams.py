@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from service.compute.causes import cause_of
 from service.embeddings.protocol import Rows
+from service.jobs.fate import Cause
 from zoo.extract import Extractor
 
 
@@ -45,6 +47,10 @@ class Stream:
     images: int = 0
     seconds: float = 0.0
     failed: str | None = None
+    cause: Cause = Cause.BROKEN
+
+    def fail(self, error: Exception, /) -> None:
+        self.failed, self.cause = f"{type(error).__name__}: {error}", cause_of(error)
 
     @property
     def signature(self) -> str:

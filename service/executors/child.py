@@ -19,6 +19,7 @@ from service.jobs.fate import Cause
 from service.jobs.model import Task
 from service.schema import all_tables
 
+THREAD_STACK_BYTES = 2 << 20
 log = structlog.get_logger(__name__)
 
 
@@ -47,6 +48,7 @@ def main(descriptor: int) -> None:
     die_with_parent(orders.parent)
     if orders.memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (orders.memory_bytes, orders.memory_bytes))
+        threading.stack_size(THREAD_STACK_BYTES)  # counted whole, used or not
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what a Ctrl-C means
     configure_logging(level=orders.settings.log_level, fmt=orders.settings.log_format)

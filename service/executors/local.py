@@ -54,7 +54,7 @@ class LocalExecutor:
         outcome = self._follow(line, task, watch, time.monotonic() + seconds)
         if outcome is None:
             return self._died(process)
-        if outcome.cause in {Cause.TOO_COSTLY, Cause.OVERDUE}:
+        if outcome.cause in {Cause.TOO_COSTLY, Cause.OVERDUE, Cause.KILLED}:
             self._discard()
         return outcome
 

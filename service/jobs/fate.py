@@ -19,7 +19,9 @@ _PASSING = frozenset(
     {Cause.UNAVAILABLE, Cause.DOWNLOAD, Cause.OUT_OF_MEMORY, Cause.NODE_LOST, Cause.KILLED, Cause.OVERDUE}
 )
 _NOBODYS_FAULT = frozenset({Cause.UNAVAILABLE, Cause.DOWNLOAD, Cause.NODE_LOST})
+_WAITED_FOR = frozenset({Cause.UNAVAILABLE, Cause.NODE_LOST})
 _LONGEST_WAIT_SECONDS = 300.0
+PATIENCE = 3  # times as many attempts where a machine or a service was lost, for those are nobody's doing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ def decide(cause: Cause, /, *, attempts: int, max_attempts: int, alone: bool = T
     One that died together with others (`alone` is false) is tried again at once, for then each is tried by itself. What
     may pass is tried again after 2, 4, 8 … seconds. What nobody that was tried is to blame for is not held against it.
     """
-    if attempts >= max_attempts or cause not in _PASSING:
+    allowed = max_attempts * (PATIENCE if cause in _WAITED_FOR else 1)
+    if attempts >= allowed or cause not in _PASSING:
         return Fate(None, blamed=alone and cause not in _NOBODYS_FAULT)
     if not alone and cause in {Cause.KILLED, Cause.OVERDUE}:
         return Fate(0.0)

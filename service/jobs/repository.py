@@ -28,6 +28,7 @@ def enqueue(
     subject_id: str,
     payload: Mapping[str, Any],
     priority: Priority = Priority.INTERACTIVE,
+    delay_seconds: float = 0.0,
 ) -> str:
     row = TaskRow(
         id=new_id("tsk"),
@@ -37,7 +38,7 @@ def enqueue(
         payload=dict(payload),
         state=TaskState.QUEUED,
         priority=priority,
-        not_before=0.0,
+        not_before=db_epoch() + delay_seconds if delay_seconds else 0.0,
         attempts=0,
         fence=0,
         progress={},

@@ -13,7 +13,7 @@ from service.core.errors import InvalidRequest, NotFound
 from service.core.ids import new_id
 from service.core.pagination import MADE_UP, Cursor, Page
 from service.models.schemas import ModelFilter, ModelView, SortKey
-from service.models.tables import ModelRow, ModelTagRow
+from service.models.tables import ModelFailureRow, ModelRow, ModelTagRow
 from zoo.catalog import ModelCard
 
 _SORTS = {
@@ -154,7 +154,22 @@ def pinned_cards(session: Session, project_id: str, /) -> list[tuple[dict[str, A
     return [(card, sha) for card, sha in session.execute(query) if sha is not None]
 
 
+def add_failure(session: Session, model_id: str, fingerprint: str, /, *, reason: str) -> int:
+    """Keeps that the model failed by itself on a dataset; returns on how many it has."""
+    session.merge(ModelFailureRow(model_id=model_id, fingerprint=fingerprint, reason=reason, failed_at=utc_now()))
+    session.flush()
+    query = select(func.count()).where(ModelFailureRow.model_id == model_id)
+    return session.execute(query).scalar_one()
+
+
+def forget_failures(session: Session, model_id: str, /, *, fingerprint: str | None = None) -> None:
+    """Those on one dataset, or all."""
+    gone = delete(ModelFailureRow).where(ModelFailureRow.model_id == model_id)
+    session.execute(gone if fingerprint is None else gone.where(ModelFailureRow.fingerprint == fingerprint))
+
+
 def remove(session: Session, row: ModelRow, /) -> None:
+    forget_failures(session, row.id)
     session.execute(delete(ModelTagRow).where(ModelTagRow.model_id == row.id))
     session.delete(row)
 
@@ -194,6 +209,8 @@ def _filtered(query: Select[Any], project_id: str, wanted: ModelFilter) -> Selec
     for column, value in equal.items():
         if value is not None:
             query = query.where(column == value)
+    if wanted.quarantined is not None:
+        query = query.where(ModelRow.quarantined_at.is_not(None) == wanted.quarantined)
     if wanted.min_params is not None:
         query = query.where(ModelRow.params >= wanted.min_params)
     if wanted.max_params is not None:

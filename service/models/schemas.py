@@ -30,6 +30,7 @@ class ModelFilter(RequestBody):
     max_input_size: int | None = Field(default=None, ge=1, le=8192)
     tags: dict[str, str] = Field(default_factory=dict)
     state: Literal["unresolved", "ready", "failed"] | None = None
+    quarantined: bool | None = Field(default=None, description="those that rankings skip, or those that they do not")
 
 
 class ModelCreate(RequestBody):
@@ -87,6 +88,10 @@ class ModelView(BaseModel):
     weights_sha256: str | None
     state: Literal["unresolved", "ready", "failed"]
     error: str | None
+    quarantined_at: datetime | None = Field(
+        default=None, description="since when rankings skip it: it failed by itself on three different datasets"
+    )
+    quarantine_reason: str | None = None
     card: dict[str, Any]
     created_at: datetime
 

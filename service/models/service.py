@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from service.core.clock import utc_now
 from service.core.errors import InvalidRequest
 from service.core.pagination import MAX_LIMIT
 from service.jobs import repository as jobs
@@ -109,6 +110,33 @@ def list_models(
 def show(session: Session, project_id: str, ident: str, /) -> ModelView:
     row = repository.get(session, project_id, ident)
     return repository.view(row, repository.tags_of(session, [row.id])[row.id])
+
+
+QUARANTINE_DATASETS = 3
+
+
+def blame(session: Session, row: ModelRow, fingerprint: str, reason: str, /) -> None:
+    """The model failed by itself on a dataset; after as many different ones as that, rankings skip it."""
+    failed_on = repository.add_failure(session, row.id, fingerprint, reason=reason)
+    if failed_on >= QUARANTINE_DATASETS and row.quarantined_at is None:
+        row.quarantined_at = utc_now()
+        row.quarantine_reason = f"It failed by itself on {failed_on} different datasets, lastly: {reason}"
+
+
+def why_skipped(row: ModelRow, /) -> str | None:
+    """Why rankings skip the model; None where they do not."""
+    if row.quarantined_at is None:
+        return None
+    return f"Skipped, for it is quarantined. {row.quarantine_reason} Try again: zooscout models release {row.name}"
+
+
+def release(session: Session, project_id: str, ident: str, /) -> ModelView:
+    """Ends a quarantine and forgets what led to it; a model that is in none stays as it is."""
+    row = repository.get(session, project_id, ident)
+    repository.forget_failures(session, row.id)
+    row.quarantined_at = row.quarantine_reason = None
+    session.flush()
+    return show(session, project_id, row.id)
 
 
 def remove(session: Session, project_id: str, ident: str, /) -> None:

@@ -35,6 +35,19 @@ class ModelRow(Base):
     error: Mapped[str | None] = mapped_column(Text)
     card: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    quarantined_at: Mapped[datetime | None]
+    quarantine_reason: Mapped[str | None] = mapped_column(Text)  # set: rankings skip the model
+
+
+class ModelFailureRow(Base):
+    """The model failed by itself on a dataset, and has not succeeded on it since."""
+
+    __tablename__ = "model_failures"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    reason: Mapped[str] = mapped_column(Text)
+    failed_at: Mapped[datetime]
 
 
 class ModelTagRow(Base):

@@ -12,6 +12,7 @@ from service.embeddings.precision import extractor_ids
 from service.jobs import repository as jobs
 from service.jobs.model import Task, TaskKind, TaskState
 from service.models import repository as models
+from service.models.service import why_skipped
 from service.rankings import repository
 from service.rankings.planner import Candidate, group, split_to_score
 from service.rankings.service import close_if_complete, pair_of
@@ -52,6 +53,8 @@ def plan(
     for ident, entry in entries.items():
         if ident in pairs and found[ident].keys() == pairs[ident].evidence_ids(ranking.estimators).keys():
             entry.state = "done"
+        elif (reason := why_skipped(rows[ident])) is not None:
+            entry.state, entry.error = "failed", reason
         else:
             to_compute.append(Candidate(ident, cards[ident].preprocess.signature, rows[ident].params))
     per_model = sizes[split] + _reference_images(session, ranking)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from service.embeddings import repository as embeddings
+from service.jobs.fate import Cause
 from service.keys.repository import lock_project
 from service.models import repository as models
 from service.rankings import repository
@@ -31,6 +32,7 @@ class Scored:
 @dataclass(frozen=True, slots=True)
 class Failed:
     reason: str
+    cause: Cause = Cause.BROKEN
 
 
 def record(
@@ -43,6 +45,7 @@ def record(
     if isinstance(outcome, Failed):
         entry.state, entry.error = "failed", outcome.reason
         return
+    models.forget_failures(session, model_id, fingerprint=fingerprint)
     project_id = ranking.project_id
     # Two rankings may find out the same at once: the second waits, and then sees what the first has stored.
     lock_project(session, project_id)

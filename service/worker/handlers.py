@@ -5,6 +5,7 @@ from typing import Any, assert_never, cast
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy.orm import Session
 
 from estimators.errors import EstimatorError
 from service.compute.reference import ReferenceSet
@@ -18,9 +19,10 @@ from service.datasets.service import refuse
 from service.executors.protocol import Watch
 from service.inspections import repository as inspections
 from service.jobs import repository as jobs
-from service.jobs.fate import Cause
+from service.jobs.fate import Cause, decide
 from service.jobs.model import Task, TaskKind, TaskState
 from service.models import repository as models
+from service.models.service import blame
 from service.rankings import repository as rankings
 from service.rankings.planning import plan
 from service.rankings.results import Failed, Scored, record
@@ -89,6 +91,8 @@ def give_up(context: WorkerContext, task: Task, reason: str, /, *, cause: Cause 
                 for entry in waiting:
                     if entry.model_id in mine:
                         entry.state, entry.error = "failed", reason
+                if cause is not None and models_in(task) == 1:
+                    _blame(session, ranking, task.payload["models"][0], reason)
                 session.flush()
                 close_if_complete(session, ranking, finishing_task=task.id)
             case TaskKind.RESOLVE:
@@ -173,10 +177,23 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
             known = scores.current_scores(session, task.project_id, {extractor: pair}, ranking.estimators)[extractor]
         return [name for name in pair.evidence_ids(ranking.estimators) if name not in known]
 
+    again: dict[str, float] = {}
+    tries = int(task.payload.get("tries", 0)) + 1
+
     def done(model_id: str, outcome: Scored | Failed) -> None:
+        fate = None
+        if isinstance(outcome, Failed):
+            fate = decide(outcome.cause, attempts=tries, max_attempts=context.settings.worker.max_attempts)
         with context.database.write() as session:
             jobs.hold(session, task)
             held = rankings.get(session, task.project_id, task.subject_id)
+            if isinstance(outcome, Failed) and fate is not None:
+                if fate.after_seconds is not None:
+                    again[model_id] = fate.after_seconds
+                    rankings.set_entries(session, held.id, [model_id], state="waiting", error=outcome.reason)
+                    return
+                if fate.blamed:
+                    _blame(session, held, model_id, outcome.reason)
             record(session, held, model_id, outcome, fingerprint=fingerprint)
 
     compute_group(
@@ -193,8 +210,17 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
     )
     with context.database.write() as session:
         ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
+        for model_id, delay in again.items():
+            _queue_alone(session, task, model_id, tries=tries, delay_seconds=delay)
         jobs.finish(session, task, state=TaskState.DONE)
         close_if_complete(session, ranking, finishing_task=task.id)
+
+
+def _blame(session: Session, ranking: RankingRow, model_id: str, reason: str) -> None:
+    row = models.find(session, ranking.project_id, model_id)
+    fingerprint = datasets.get(session, ranking.project_id, ranking.dataset_id).fingerprint
+    if row is not None and fingerprint is not None:
+        blame(session, row, fingerprint, reason)
 
 
 def _reference_set(context: WorkerContext, ranking: RankingRow) -> ReferenceSet | None:
@@ -213,29 +239,36 @@ def images_of(manifest: Manifest, split: Split, /) -> tuple[list[bytes], npt.NDA
 
 def _one_task_a_model(context: WorkerContext, task: Task, model_ids: list[str]) -> None:
     """The task died without an answer once: alone, only the model that kills its worker fails."""
-    per_model = int(task.payload.get("images", 0)) // len(model_ids)
     with context.database.write() as session:
         for model_id in model_ids:
-            jobs.enqueue(
-                session,
-                project_id=task.project_id,
-                kind=TaskKind.EMBED,
-                subject_id=task.subject_id,
-                payload={"models": [model_id], "images": per_model},
-            )
+            _queue_alone(session, task, model_id)
         jobs.finish(session, task, state=TaskState.DONE)
+
+
+def _queue_alone(session: Session, task: Task, model_id: str, /, *, tries: int = 0, delay_seconds: float = 0.0) -> None:
+    per_model = int(task.payload.get("images", 0)) // len(task.payload["models"])
+    jobs.enqueue(
+        session,
+        project_id=task.project_id,
+        kind=TaskKind.EMBED,
+        subject_id=task.subject_id,
+        payload={"models": [model_id], "images": per_model, "tries": tries},
+        delay_seconds=delay_seconds,
+    )
 
 
 def resolve_model(context: WorkerContext, task: Task, /) -> None:
     """Fetches a model's weights, proves that they fit and pins what was found."""
     from service.compute.catalog import prove
-    from zoo.errors import ZooError
+    from zoo.errors import HubUnreachable, ZooError
 
     with context.database.read() as session:
         card = ModelCard.from_json(models.get(session, task.project_id, task.subject_id).card)
     try:
         proven, params = prove(card, cache_dir=context.settings.weights_cache)
     except ZooError as error:
+        if isinstance(error, HubUnreachable):
+            raise  # may pass
         with context.database.write() as session:
             jobs.finish(session, task, state=TaskState.DONE)
             row = models.get(session, task.project_id, task.subject_id)

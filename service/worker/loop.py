@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.core.errors import LeaseLost, NotFound
 from service.executors.protocol import End, Outcome, Watch
 from service.jobs import repository as jobs
-from service.jobs.fate import Cause, decide
+from service.jobs.fate import PATIENCE, Cause, decide
 from service.jobs.model import Task
 from service.worker.context import WorkerContext
 from service.worker.deadlines import seconds_for
@@ -77,10 +77,10 @@ def _claim(context: WorkerContext, subjects: Sequence[str] | None) -> Task | Non
 def _run_task(context: WorkerContext, places: Places, task: Task, stop: threading.Event) -> None:
     worker = context.settings.worker
     entry = log.bind(task=task.id, kind=task.kind, subject=task.subject_id, attempt=task.attempts)
-    if task.attempts > worker.max_attempts:
+    claims = PATIENCE * worker.max_attempts
+    if task.attempts > claims:  # whole workers went: the fate of what failed in their care is decided below
         entry.error("task.given_up")
-        reason = f"The work died {worker.max_attempts} times without an answer."
-        _quietly(lambda: give_up(context, task, reason, cause=Cause.KILLED))
+        _quietly(lambda: give_up(context, task, f"The work died {claims} times without an answer.", cause=None))
         return
     executor = places.of(task.kind)
     keeper = LeaseKeeper(

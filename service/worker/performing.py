@@ -4,14 +4,15 @@ import uuid
 
 import structlog
 
+from service.compute.causes import cause_of
 from service.core.db import Database
-from service.core.errors import Cancelled, LeaseLost, NotFound
+from service.core.errors import Cancelled, LeaseLost, NotFound, ServiceError
 from service.core.settings import Settings
 from service.executors.protocol import End, Outcome, Perform, Watch
 from service.jobs.model import Task
-from service.worker.causes import cause_of
 from service.worker.context import WorkerContext
 from service.worker.handlers import handle
+from zoo.errors import ZooError
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +30,10 @@ def performer(context: WorkerContext, /) -> Perform:
         except Exception as error:
             reference = uuid.uuid4().hex[:12]
             log.exception("task.failed", task=task.id, kind=task.kind, subject=task.subject_id, reference=reference)
-            reason = f"{type(error).__name__} (reference {reference} in the worker's log)"
+            said = f" (reference {reference} in the worker's log)"
+            if isinstance(error, (ServiceError, ZooError)):  # their texts are for users
+                said = f": {error}"
+            reason = f"{type(error).__name__}{said}"
             return Outcome(End.FAILED, cause_of(error), reason)
         return Outcome(End.DONE)
 
