@@ -38,7 +38,8 @@ class BodyLimits:
                 raise _too_large(cap)
             allowed = self._settings.receive_seconds + size / self._settings.min_bytes_per_second
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, started + allowed - time.monotonic()))
+                async with asyncio.timeout(max(0.0, started + allowed - time.monotonic())):  # wait_for makes a task
+                    message = await receive()
             except TimeoutError:
                 raise _too_slow(size, time.monotonic() - started) from None
             size += len(message.get("body", b""))
