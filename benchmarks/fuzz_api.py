@@ -7,6 +7,7 @@ keys, once with one, once without the key that is asked for. Exit code 1 where a
 
 import argparse
 import json
+import math
 import re
 import sys
 import tempfile
@@ -28,7 +29,7 @@ DOORS = ("no key is asked", "with a key", "without the key")
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
-def attack(folder: Path, url: str | None, door: str, /, *, examples: int, seed: int) -> fuzzing.Found:
+def attack(folder: Path, url: str | None, door: str, /, *, examples: int, seed: int, seconds: float) -> fuzzing.Found:
     keyed = door != DOORS[0]
     settings = settings_for(folder / "data", url).model_copy(update={"server": ServerSettings(require_key=keyed)})
     with running(settings) as on:
@@ -43,7 +44,7 @@ def attack(folder: Path, url: str | None, door: str, /, *, examples: int, seed: 
         wait_until(lambda: _answers(address), why="the API answers")
         schema = schemathesis.openapi.from_url(f"{address}/openapi.json", config=chosen)
         fuzzing.know(schema, known)
-        found = fuzzing.run(schema)
+        found = fuzzing.run(schema, seconds=seconds)
         if process.poll() is not None:
             found.failures["the service"] = f"was gone with status {process.returncode}"
     for line in log.read_text().splitlines():
@@ -65,6 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=40, help="generated requests an endpoint (40: > 10,000 in all)")
     parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="of each of the six runs, at most")
     parser.add_argument("--only", choices=["sqlite", "postgresql"])
     parser.add_argument("--door", choices=DOORS)
     parser.add_argument("--json", action="store_true")
@@ -82,7 +84,7 @@ def main() -> int:
                     place.mkdir()
                     url = postgres.migrated() if postgres is not None and kind == "postgresql" else None
                     began = time.monotonic()
-                    found = attack(place, url, door, examples=examples, seed=chosen.seed)
+                    found = attack(place, url, door, examples=examples, seed=chosen.seed, seconds=chosen.seconds)
                     rows.append(
                         {
                             "database": kind,

@@ -54,7 +54,7 @@ def chosen_estimators(names: Sequence[str] | None, ordered_by: str | None, /) ->
     if names == ["all"]:
         names = [name for name, spec in SPECS.items() if spec.needs <= GATHERED]
     wanted = chosen(names)
-    for name in chosen([*wanted, *([ordered_by] if ordered_by else [])]):
+    for name in chosen([*wanted, *([ordered_by] if ordered_by is not None else [])]):
         if not SPECS[name].needs <= GATHERED:
             lacking = ", ".join(sorted(SPECS[name].needs - GATHERED))
             raise UnknownEstimator(f"'{name}' needs {lacking}, which a ranking does not gather.")

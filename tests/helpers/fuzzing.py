@@ -1,6 +1,8 @@
 """schemathesis over the service's own description, with ids that exist put in where it made some up."""
 
+import math
 import random
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,9 +142,13 @@ def _sendable(value: Any) -> bool:
     return not isinstance(value, str) or (value not in ("", ".", "..") and "\ud800" not in value)
 
 
-def run(schema: Any, /) -> Found:
+def run(schema: Any, /, *, seconds: float = math.inf) -> Found:
+    """Begins no new scenario after so many seconds."""
     found = Found()
-    for event in from_schema(schema).execute():
+    stream, ends = from_schema(schema).execute(), time.monotonic() + seconds
+    for event in stream:
+        if time.monotonic() > ends:
+            stream.stop()
         if isinstance(event, events.NonFatalError | events.FatalError):
             error = event.value if isinstance(event, events.NonFatalError) else event.exception
             found.failures.setdefault(f"error {getattr(event, 'label', '')}", f"{type(error).__name__}: {error}")

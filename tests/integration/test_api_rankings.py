@@ -197,6 +197,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], int, str]] = [
     ({"models": {"min_params": 2**70}}, 422, "invalid-request"),
     ({"models": ["a\0b"]}, 422, "invalid-request"),
     ({"estimators": []}, 422, "invalid-request"),
+    ({"ordered_by": ""}, 422, "unknown-estimator"),
     ({"estimators": ["nonsense"]}, 422, "unknown-estimator"),
     ({"estimators": ["logme"], "ordered_by": "nonsense"}, 422, "unknown-estimator"),
     ({"estimators": ["frechet"]}, 422, "reference-needed"),
