@@ -49,7 +49,7 @@ def attack(folder: Path, url: str | None, door: str, /, *, examples: int, seed: 
             found.failures["the service"] = f"was gone with status {process.returncode}"
     for line in log.read_text().splitlines():
         if "Traceback" in line or "request.failed" in line:
-            found.failures.setdefault(f"log: {line[:200]}", "")
+            found.failures.setdefault(f"log: {line.partition(' reference=')[0][24:200]}", "")
     return found
 
 
