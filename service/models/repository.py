@@ -64,8 +64,9 @@ def get(session: Session, project_id: str, ident: str, /) -> ModelRow:
 def by_ids(session: Session, project_id: str, ids: Sequence[str], /) -> dict[str, ModelRow]:
     rows: dict[str, ModelRow] = {}
     for start in range(0, len(ids), 500):
-        query = select(ModelRow).where(ModelRow.project_id == project_id, ModelRow.id.in_(ids[start : start + 500]))
-        rows |= {row.id: row for row in session.scalars(query)}
+        # SQLite, asked for the project as well, reads all of the project's rows instead of those named.
+        query = select(ModelRow).where(ModelRow.id.in_(ids[start : start + 500]))
+        rows |= {row.id: row for row in session.scalars(query) if row.project_id == project_id}
     return rows
 
 
@@ -83,7 +84,7 @@ def matching_ids(session: Session, project_id: str, wanted: ModelFilter, /, *, l
 
 
 def count(session: Session, project_id: str, wanted: ModelFilter, /) -> int:
-    found: int = session.execute(_filtered(select(func.count(ModelRow.id)), project_id, wanted)).scalar_one()
+    found: int = session.execute(_filtered(select(func.count()).select_from(ModelRow), project_id, wanted)).scalar_one()
     return found
 
 
@@ -101,16 +102,20 @@ def list_page(
     """One page. Models whose sort key is unknown come last, whichever way the rest is sorted."""
     column: Any = _SORTS[sort]
     order_name = f"{'-' if descending else ''}{sort}"
-    query = _filtered(select(ModelRow), project_id, wanted)
-    unknown_last = case((column.is_(None), 1), else_=0)
-    query = query.order_by(unknown_last, column.desc() if descending else column.asc(), ModelRow.id)
+    # Cards are wide: they are fetched for the page alone, not sorted with all that match.
+    query = _filtered(select(ModelRow.id), project_id, wanted)
+    if column.nullable:
+        query = query.order_by(case((column.is_(None), 1), else_=0))
+    query = query.order_by(column.desc() if descending else column.asc(), ModelRow.id)
     if cursor is not None:
         after = Cursor.decode(cursor, sort=order_name, key_type=str if sort in {"name", "created_at"} else int)
         query = query.where(_after(column, after, descending=descending))
-    rows = list(session.scalars(query.limit(limit + 1)))
+    ids = list(session.scalars(query.limit(limit + 1)))
+    found = by_ids(session, project_id, ids)
+    rows = [found[ident] for ident in ids if ident in found]  # PostgreSQL: one may have been removed in between
     following = None
-    if len(rows) > limit:
-        last = rows[limit - 1]
+    if len(ids) > limit and rows:
+        last = rows[:limit][-1]
         value = getattr(last, sort)
         key = value.isoformat() if isinstance(value, datetime) else value
         following = Cursor(key, last.id).encode(sort=order_name)
