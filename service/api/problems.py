@@ -1,5 +1,6 @@
 """One table from domain errors to RFC 9457 problems."""
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,7 @@ KINDS: dict[type[Exception], Kind] = {
     core.LeaseLost: Kind("lease-lost", "The work was taken over", 409),
     core.Cancelled: Kind("cancelled", "The work was cancelled", 409),
     core.DatabaseUnavailable: Kind("database-unavailable", "The database does not answer now", 503),
+    core.DiskFull: Kind("disk-full", "The disk is full", 503),
     core.SchemaOutdated: Kind("schema-outdated", "The database needs a migration", 503),
     keys.Unauthorized: Kind("unauthorized", "A valid API key is needed", 401),
     keys.Forbidden: Kind("forbidden", "The request is not allowed", 403),
@@ -168,6 +170,17 @@ def install_problem_handlers(app: FastAPI) -> None:
             "POST with the same Idempotency-Key, so that nothing is done twice."
         )
         return on_known_error(request, away)
+
+    @app.exception_handler(OSError)
+    def on_disk(request: Request, error: OSError) -> Response:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise error
+        log.error("request.disk_full", path=request.url.path, file=error.filename)
+        full = core.DiskFull(
+            "The service's disk is full, and nothing of this was kept. Ask again after the seconds of Retry-After; its "
+            "operator is to make room (`zooscout store gc`) or to give it more."
+        )
+        return on_known_error(request, full)
 
     @app.exception_handler(RequestValidationError)
     def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:

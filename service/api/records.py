@@ -6,6 +6,7 @@ import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.deps import SAFE_METHODS, Caller
@@ -46,6 +47,8 @@ class Records:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, recorded)
+            except ClientDisconnect:
+                audit.info("request.client_gone", path=scope["path"])
             except Exception as error:
                 answer = bug(scope["path"], error, reference=request_id)
                 if status is None:

@@ -36,3 +36,7 @@ class SchemaOutdated(ServiceError):
 
 class DatabaseUnavailable(ServiceError):
     """The database is away, busy or full: the same request may succeed later."""
+
+
+class DiskFull(ServiceError):
+    """There is no room for what came: the same request may succeed once there is."""
