@@ -1,0 +1,28 @@
+"""A disk that is full: an upload is refused for now, nothing of it stays, and nobody restarts anything afterwards."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.databases import PostgresServer
+from tests.helpers.pictures import class_folders, zipped
+from tests.helpers.service import running, settings_for
+from tests.soak.places import empty, fill, small_disk
+
+
+def test_an_upload_to_a_full_disk_is_asked_to_come_back(postgres: PostgresServer) -> None:
+    with tempfile.TemporaryDirectory(prefix="zs-disk-") as name, small_disk(Path(name) / "disk", mib=8) as small:
+        if not small:
+            pytest.skip("this user may not mount a file system")
+        disk = Path(name) / "disk"
+        with running(settings_for(disk / "data", postgres.migrated())) as service:
+            archive = zipped(class_folders())
+            fill(disk)
+            refused = service.client.post("/v1/datasets", params={"name": "trees"}, content=archive)
+            assert refused.status_code == 503
+            assert refused.json()["type"] == "/problems/disk-full"
+            assert int(refused.headers["Retry-After"]) > 0
+            assert service.files("uploads") == []
+            empty(disk)
+            assert service.sealed(archive)["n_images"] == 24
