@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads
+.PHONY: demo test check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads soak
 
 demo:
 	@.ci/install
@@ -45,3 +45,7 @@ fuzz-api:
 fuzz-uploads:
 	@.ci/install
 	$(BIN)/python -m benchmarks.fuzz_uploads $(FUZZ_ARGS)
+
+soak:
+	@.ci/install
+	$(BIN)/python -m tests.soak.drive $(SOAK_ARGS)
