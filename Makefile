@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads soak
+.PHONY: demo test check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api soak
 
 demo:
 	@.ci/install
@@ -37,6 +37,11 @@ bench-embedding:
 	$(BIN)/python -m benchmarks.kill
 	folder=$$(mktemp -d) && $(BIN)/python -m benchmarks.incremental --data-dir $$folder --prepare --measure; \
 	  code=$$?; rm -rf $$folder; exit $$code
+
+bench-api:
+	@.ci/install
+	$(BIN)/python -m benchmarks.lists
+	$(BIN)/python -m benchmarks.api $(BENCH_ARGS)
 
 fuzz-api:
 	@.ci/install
