@@ -242,7 +242,7 @@ SPECS: dict[str, EstimatorSpec] = {
     ),
     "proxy_a_distance": EstimatorSpec(
         name="proxy_a_distance",
-        version=2,
+        version=3,
         title="Proxy A-distance",
         entrypoint="estimators.proxy_a_distance:proxy_a_distance",
         needs=frozenset({Need.FEATURES, Need.REFERENCE_FEATURES}),

@@ -76,10 +76,10 @@ def proxy_a_distance(
         gone = deletions == b
         row = _credits(fit.without(gone), sign, gone)
         replicates.append(2 * (2 * _balanced(row, size) - 1))
-        deleted.append(4 * row[:size].cpu() - 2)
+        deleted.append(_target_credits(row, size))
     factor = 1.0
     if replicates:
-        replicates, factor = without_interactions(replicates, 4 * right[:size].cpu() - 2, deleted, block.cpu())
+        replicates, factor = without_interactions(replicates, _target_credits(right, size), deleted, block.cpu())
     return jackknife_score(
         2 * (1 - 2 * error),
         replicates,
@@ -101,6 +101,11 @@ def _credits(outputs: Tensor, sign: Tensor, gone: Tensor) -> Tensor:
     balanced = (outputs - (mean * n - sign) / (n - 1)) * sign
     right = 0.5 + 0.5 * balanced.sign().squeeze(1)
     return right.masked_fill(gone, float("nan"))
+
+
+def _target_credits(right: Tensor, size: int) -> Tensor:
+    """Each target row's credit, whose mean is the distance: reference rows count for half of it, and stay."""
+    return (2 * right[:size] + 2 * right[size:].mean() - 2).cpu()
 
 
 def _balanced(right: Tensor, size: int) -> float:
