@@ -262,7 +262,7 @@ def main() -> int:
 def sized(whole_seconds: float | None) -> tuple[int, float, float]:
     """Rankings, seconds of faults and the mean time between two, for a run of about this length."""
     if whole_seconds is None:
-        return 200, 900.0, 3.0
+        return 200, 480.0, 2.0
     return max(4, round(whole_seconds / 4)), whole_seconds / 3, 0.8
 
 

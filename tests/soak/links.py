@@ -53,7 +53,8 @@ class Link:
         pair = (writer, up_writer)
         self._pairs.add(pair)
         try:
-            await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer))
+            with suppress(asyncio.CancelledError):  # the proxies are stopped; asyncio would complain of it
+                await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer))
         finally:
             self._pairs.discard(pair)
             _break(*pair)

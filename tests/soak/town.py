@@ -20,18 +20,12 @@ from tests.soak.plan import LEASE_SECONDS, WORKERS
 
 STORE_MIB, DATABASE_MIB = 256, 512
 CLOCKS = {"worker-1": 150.0, "api": -150.0}  # machines disagree by minutes
-# Python's own clocks are moved: libfaketime breaks sleeping on Linux (EINVAL) and slows waiting down a hundredfold.
+# What the service reads its machine's time by is moved, not the machine: libfaketime breaks sleeping (EINVAL).
 MOVED_CLOCK = """import datetime, time
-true, true_ns, moment = time.time, time.time_ns, datetime.datetime
+true = time.time
 time.time = lambda: true() + {seconds}
-time.time_ns = lambda: true_ns() + int({seconds} * 1e9)
-class Moved(moment):
-    @classmethod
-    def now(cls, tz=None):
-        return moment.fromtimestamp(time.time(), tz)
-Moved.__name__ = Moved.__qualname__ = "datetime"
-Moved.__module__ = "datetime"
-datetime.datetime = Moved
+import service.core.clock
+service.core.clock.utc_now = lambda: datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
 """
 Note = Callable[..., None]
 
