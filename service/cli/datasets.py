@@ -6,11 +6,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.cli.embedded import PROJECT, embedded
+from service.cli.connection import connected
+from service.cli.exits import Exit
 from service.cli.output import fail, out, print_json
-from service.datasets import service as datasets
-from service.inspections import service as inspections
-from service.rankings import service as rankings
 
 app = typer.Typer(help="Labelled image datasets.", no_args_is_help=True)
 
@@ -26,11 +24,9 @@ def add(
     from service.cli.rank import take_in
 
     if not path.exists():
-        fail(f"There is nothing at '{path}'.")
-    with embedded() as context:
-        ident = take_in(context, path, name)
-        with context.database.read() as session:
-            view = datasets.show(session, PROJECT, ident)
+        fail(f"There is nothing at '{path}'.", status=Exit.NOT_FOUND)
+    with connected() as at:
+        view = take_in(at, path, name)
     if as_json:
         print_json(view)
         return
@@ -102,8 +98,8 @@ def list_datasets(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """List datasets, newest first."""
-    with embedded() as context, context.database.read() as session:
-        page = datasets.list_datasets(session, PROJECT, limit=limit, cursor=cursor)
+    with connected() as at:
+        page = at.client.datasets(limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return
@@ -119,9 +115,8 @@ def list_datasets(
 @app.command("show")
 def show(dataset: Annotated[str, typer.Argument(help="id or name")]) -> None:
     """State, report and fingerprint of a dataset, as JSON."""
-    with embedded() as context, context.database.read() as session:
-        view = datasets.show(session, PROJECT, dataset)
-        print_json(view.model_copy(update={"inspections": inspections.of_dataset(session, PROJECT, view.id)}))
+    with connected() as at:
+        print_json(at.client.dataset(dataset))
 
 
 @app.command("rm")
@@ -132,7 +127,7 @@ def remove(
     """Remove a dataset with its rankings and scores."""
     from service.cli.store import collect_now
 
-    with embedded() as context:
-        with context.database.write() as session:
-            rankings.remove_dataset(session, PROJECT, dataset, purge=purge)
-        collect_now(context)
+    with connected() as at:
+        at.client.remove_dataset(dataset, purge=purge)
+        if at.context is not None:
+            collect_now(at.context)

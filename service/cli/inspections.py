@@ -4,43 +4,28 @@ from typing import Any
 
 from rich.table import Table
 
-from service.cli.embedded import PROJECT, embedded, work_until
+from service.cli.connection import Connection, connected
 from service.cli.output import fail, out, print_json
 from service.cli.rank import bars
-from service.inspections import service as inspections
-from service.inspections.neighbours import neighbours
-from service.inspections.repository import OPEN
-from service.inspections.schemas import InspectionView
-from service.worker.context import WorkerContext
+from service.client.results import ENDED, Inspection
 
 LISTED = 10
 
 
 def inspect_dataset(dataset: str, model: str, /, *, as_json: bool) -> None:
-    with embedded() as context:
-        with context.database.write() as session:
-            row = inspections.request(session, PROJECT, dataset, model).row
-        view = _follow(context, row.id, row.dataset_id)
+    with connected() as at:
+        view = _follow(at, at.client.start_inspection(dataset, model))
     if as_json:
         print_json(view)
     if view.state == "failed":
         fail(f"{(view.error or {}).get('title')}: {(view.error or {}).get('detail')}")
     if not as_json:
-        _print(view, view.result or {})
+        _print(view, dict(view.result or {}))
 
 
 def show_neighbours(dataset: str, image: str, model: str, k: int, /, *, as_json: bool) -> None:
-    with embedded() as context, context.database.read() as session:
-        view = neighbours(
-            session,
-            PROJECT,
-            dataset=dataset,
-            model=model,
-            image=image,
-            k=k,
-            manifest_root=context.settings.manifest_root,
-            store=context.store,
-        )
+    with connected() as at:
+        view = at.client.neighbours(dataset, image, model=model, k=k)
     if as_json:
         print_json(view)
         return
@@ -57,16 +42,12 @@ def show_neighbours(dataset: str, image: str, model: str, k: int, /, *, as_json:
     out.print(table)
 
 
-def _follow(context: WorkerContext, ident: str, dataset_id: str, /) -> InspectionView:
-    def show() -> InspectionView:
-        with context.database.read() as session:
-            return inspections.show(session, PROJECT, ident)
-
+def _follow(at: Connection, asked: Inspection, /) -> Inspection:
     with bars() as shown:
         bar = shown.add_task("inspecting", total=None)
 
-        def watch() -> None:
-            progress = show().progress
+        def watch(found: Inspection) -> None:
+            progress = found.progress
             shown.update(
                 bar,
                 description=str(progress.get("stage", "inspecting")),
@@ -74,11 +55,11 @@ def _follow(context: WorkerContext, ident: str, dataset_id: str, /) -> Inspectio
                 total=progress.get("images_to_embed") or None,
             )
 
-        work_until(context, [dataset_id], lambda: show().state not in OPEN, watch)
-    return show()
+        look = lambda: at.client.inspection(asked.id)  # noqa: E731
+        return at.settle([asked.dataset_id], look, lambda found: found.state in ENDED, watch)
 
 
-def _print(view: InspectionView, result: dict[str, Any], /) -> None:
+def _print(view: Inspection, result: dict[str, Any], /) -> None:
     copies, leaks, labels = result["near_copies"], result["leaks"], result["label_errors"]
     how = "exact" if result["exact"] else f"approximate, by {result['index']}"
     out.print(f"{view.dataset} under {view.model}: {result['images']} images compared ({how}).")

@@ -2,6 +2,7 @@
 
 import sys
 
+import httpx
 import typer
 from pydantic import ValidationError
 
@@ -18,11 +19,14 @@ from service.cli import (
     score,
     serve,
     store,
+    webhooks,
 )
+from service.cli.connection import add_options
+from service.cli.exits import Exit, Interrupted, of_error
 from service.cli.output import fail
+from service.client import ApiProblem
 from service.core.errors import ServiceError
 
-INTERRUPTED = 130
 app = typer.Typer(
     name="zooscout",
     help="Which pretrained vision model to fine-tune on your data: ranked by how well its features transfer, "
@@ -42,6 +46,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(rankings.app, name="rankings")
 app.add_typer(reference.app, name="reference")
 app.add_typer(embeddings.app, name="embeddings")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(store.app, name="store")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
@@ -49,14 +54,25 @@ app.command("estimators")(estimators.list_estimators)
 
 
 def run() -> None:
-    """Entry point: what a user did wrong is one line and exit status 1, never a traceback."""
+    """Entry point: what went wrong is one line and an exit status, never a traceback."""
+    command = typer.main.get_command(app)
+    add_options(command)
     try:
-        app()
-    except ServiceError as error:
-        fail(str(error))
+        command()
+    except (ServiceError, ApiProblem) as error:
+        fail(str(error), status=of_error(error))
+    except httpx.TransportError as error:
+        fail(
+            f"The service does not answer: {error or type(error).__name__}. Check --url, or start it: zooscout serve.",
+            status=Exit.UNREACHABLE,
+        )
     except ValidationError as error:
-        fail("; ".join(f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in error.errors()))
+        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in error.errors())
+        fail(said, status=Exit.BAD_INPUT)
+    except Interrupted as interrupted:
+        sys.stderr.write(f"\n{interrupted}\n")
+        sys.exit(Exit.INTERRUPTED)
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # typer turns Ctrl-C into it, without a word
+        if ended.code == Exit.INTERRUPTED:  # typer turns Ctrl-C into it, without a word
             sys.stderr.write("\nInterrupted. What was computed is kept; run the same command again to go on.\n")
         raise

@@ -2,19 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import TypeAdapter
 from rich.table import Table
 
-from service.cli.embedded import PROJECT, embedded
+from service.cli.connection import connected, target
+from service.cli.embedded import PROJECT
+from service.cli.exits import Exit
 from service.cli.output import count, err, fail, out, print_json
+from service.client.results import Model
 from service.jobs import repository as jobs
 from service.models import repository
 from service.models import service as catalog
 from service.models.errors import BadModelCard
 from service.models.schemas import ModelCreate, ModelFilter, ModelView, SortKey
-from service.rankings import service as rankings
 from service.worker.context import WorkerContext
 
 app = typer.Typer(help="The catalog of pretrained models.", no_args_is_help=True)
@@ -28,18 +31,23 @@ def import_registry(
 ) -> None:
     """Import cards of every pretrained entry of an installed registry. Nothing is downloaded."""
     if source not in {"timm", "open_clip"}:
-        fail(f"'{source}' is no registry: use timm or open_clip.")
-    from service.compute.catalog import import_registry as run_import
+        fail(f"'{source}' is no registry: use timm or open_clip.", status=Exit.USAGE)
+    with connected() as at:
+        if at.context is None:
+            done = at.client.import_models(source, name_glob=name_filter)
+            if done.error:
+                fail(f"{done.error.get('title')}: {done.error.get('detail')}")
+            result = dict(done.result)
+        else:
+            from service.compute.catalog import import_registry as run_import
 
-    with embedded() as context:
-        result = run_import(
-            context.database, PROJECT, source="timm" if source == "timm" else "open_clip", name_glob=name_filter
-        )
+            registry: Literal["timm", "open_clip"] = "timm" if source == "timm" else "open_clip"
+            result = dict(run_import(at.context.database, PROJECT, source=registry, name_glob=name_filter))
     if as_json:
         print_json(result)
         return
     if not result["matched"]:
-        fail(f"No entry of {source} matches '{name_filter}'.")
+        fail(f"No entry of {source} matches '{name_filter}'.", status=Exit.NOT_FOUND)
     out.print(f"{result['matched']} entries of {source}: {result['added']} added, {result['refreshed']} refreshed.")
 
 
@@ -74,7 +82,7 @@ def add(
             "library": library,
             "architecture": arch,
             "arch_kwargs": _json_object(arch_kwargs),
-            "weights": _absolute(weights),
+            "weights": weights if target()[0] else _absolute(weights),
             "sha256": sha256,
             "match": match,
             "mean": _triple(mean, "--mean"),
@@ -87,8 +95,14 @@ def add(
             "tags": dict(_pair(text) for text in tag or []),
         }
     )
-    with embedded() as context:
-        view = register_proven(context, request)
+    with connected() as at:
+        if at.context is not None:
+            view = _read(register_proven(at.context, request))
+        else:
+            view = at.client.wait_for_model(at.client.add_model(request).id)
+            if view.state == "failed":
+                at.client.remove_model(view.id)
+                fail(f"The weights do not do: {view.error}", status=Exit.BAD_INPUT)
     if as_json:
         print_json(view)
     else:
@@ -100,7 +114,8 @@ def register_proven(context: WorkerContext, request: ModelCreate, /) -> ModelVie
     card = catalog.card_from_request(request)
     with context.database.read() as session:
         if repository.find(session, PROJECT, card.name) is not None:
-            fail(f"A model named '{card.name}' is already registered: `zooscout models rm {card.name}` removes it.")
+            said = f"A model named '{card.name}' is already registered: `zooscout models rm {card.name}` removes it."
+            fail(said, status=Exit.REFUSED)
     from service.compute.catalog import prove
     from zoo.errors import ZooError
 
@@ -149,11 +164,9 @@ def list_models(
     keys: tuple[SortKey, ...] = ("name", "params", "macs", "input_size", "feature_dim", "created_at")
     key = next((k for k in keys if k == sort), None)
     if key is None:
-        fail(f"--sort takes {', '.join(keys)}, not '{sort}'.")
-    with embedded() as context, context.database.read() as session:
-        page = catalog.list_models(
-            session, PROJECT, wanted, sort=key, descending=descending, limit=limit, cursor=cursor
-        )
+        fail(f"--sort takes {', '.join(keys)}, not '{sort}'.", status=Exit.BAD_INPUT)
+    with connected() as at:
+        page = at.client.models(wanted, sort=key, descending=descending, limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return
@@ -179,8 +192,8 @@ def list_models(
 @app.command("show")
 def show(model: Annotated[str, typer.Argument(help="id or name")]) -> None:
     """Everything known of one model, as JSON."""
-    with embedded() as context, context.database.read() as session:
-        print_json(catalog.show(session, PROJECT, model))
+    with connected() as at:
+        print_json(at.client.model(model))
 
 
 @app.command("rm")
@@ -193,20 +206,28 @@ def remove(
     """Remove a model from the catalog."""
     from service.cli.store import collect_now
 
-    with embedded() as context:
-        with context.database.write() as session:
-            rankings.remove_model(session, PROJECT, model)
-            jobs.enqueue_collection(session, PROJECT, purge=purge)
-        collect_now(context)
+    with connected() as at:
+        if purge and at.context is None:
+            fail("--purge of a model works on the machine of the service alone.", status=Exit.USAGE)
+        at.client.remove_model(model)
+        if at.context is not None:
+            if purge:
+                with at.context.database.write() as session:
+                    jobs.enqueue_collection(session, PROJECT, purge=True)
+            collect_now(at.context)
+
+
+def _read(view: ModelView) -> Model:
+    return TypeAdapter(Model).validate_python(view.model_dump())
 
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        fail(f"--arch-kwargs is not JSON: {error}")
+        fail(f"--arch-kwargs is not JSON: {error}", status=Exit.BAD_INPUT)
     if not isinstance(value, dict):
-        fail("--arch-kwargs must be a JSON object.")
+        fail("--arch-kwargs must be a JSON object.", status=Exit.BAD_INPUT)
     return value
 
 
@@ -218,14 +239,14 @@ def _triple(text: str | None, option: str) -> list[float] | None:
     except ValueError:
         values = []
     if len(values) != 3:
-        fail(f"{option} takes three numbers a,b,c, not '{text}'.")
+        fail(f"{option} takes three numbers a,b,c, not '{text}'.", status=Exit.BAD_INPUT)
     return values
 
 
 def _pair(text: str) -> tuple[str, str]:
     key, sep, value = text.partition("=")
     if not sep or not key:
-        fail(f"--tag takes key=value, not '{text}'.")
+        fail(f"--tag takes key=value, not '{text}'.", status=Exit.BAD_INPUT)
     return key, value
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import is_dataclass
 from typing import Literal, NoReturn
 
 from pydantic import BaseModel
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from service.client.flows import to_json
 from service.rankings.display import heading, notes, reasons, value_and_error
 from service.rankings.schemas import EntryView, RankingView, ScoreView
 
@@ -34,7 +36,11 @@ def _escape(text: str) -> str:
 
 
 def print_json(value: BaseModel | object, /) -> None:
-    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    data: object
+    if isinstance(value, BaseModel):
+        data = value.model_dump(mode="json")
+    else:
+        data = to_json(value) if is_dataclass(value) else value
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""`zooscout rank`: the whole job in one command, with no server."""
+"""`zooscout rank`: the whole job in one command."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,19 +6,21 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
-from service.cli.embedded import PROJECT, embedded, work_until
+from service.cli.connection import Connection, connected
+from service.cli.embedded import PROJECT
+from service.cli.exits import Exit, Interrupted
 from service.cli.output import err, fail, print_json, print_ranking
+from service.client import ApiProblem
+from service.client.results import Dataset, Ranking
 from service.core.errors import NotFound
-from service.datasets import repository as dataset_rows
 from service.datasets import service as datasets
 from service.datasets.digest import source_digest
-from service.datasets.schemas import DatasetView
-from service.models import repository as models
 from service.models.schemas import ModelFilter
 from service.rankings import service as rankings
-from service.rankings.repository import ENDED
-from service.rankings.schemas import RankingCreate, RankingView
+from service.rankings.schemas import RankingCreate
 from service.worker.context import WorkerContext
+
+PAGE = 1000
 
 
 def rank(
@@ -36,120 +38,118 @@ def rank(
     """Rank pretrained models by how well their features transfer to your labelled images.
 
     Nothing is fine-tuned. What was embedded or scored before is not computed again. Exit status: 0 when the ranking is
-    done, 2 when some of its models failed, 1 when there is no ranking.
+    done, 6 when some of its models failed, 1 when none could be scored; docs/cli.md has the others.
 
     Example: zooscout rank flowers/ --models 'efficientnet*' --models 'resnet*'
     """
     names = [part.strip() for part in estimators.split(",")] if estimators else None
-    with embedded() as context:
-        rankings.chosen_estimators(names, ordered_by)
-        candidates = _candidates(context, model_globs)
-        dataset_id = _dataset(context, data, name)
-        with context.database.write() as session:
-            request = RankingCreate(dataset=dataset_id, models=candidates, estimators=names, ordered_by=ordered_by)
-            ranking_id = rankings.create(session, PROJECT, request).id
-        view = _follow(context, ranking_id)
+    rankings.chosen_estimators(names, ordered_by)
+    with connected() as at:
+        candidates = _candidates(at, model_globs)
+        dataset = _dataset(at, data, name)
+        asked = at.client.create_ranking(
+            RankingCreate(dataset=dataset, models=candidates, estimators=names, ordered_by=ordered_by)
+        )
+        found = follow_ranking(at, asked.id)
+    show_and_exit(found, as_json=as_json)
+
+
+def show_and_exit(found: Ranking, /, *, as_json: bool) -> None:
     if as_json:
-        print_json(view)
+        print_json(found)
     else:
-        print_ranking(view)
-    if view.state != "done":
-        raise typer.Exit(1)
-    if any(entry.state == "failed" for entry in view.entries):
-        raise typer.Exit(2)
+        print_ranking(found.view())
+    if found.state != "done":
+        raise typer.Exit(Exit.FAILED)
+    if any(entry.state == "failed" for entry in found.entries):
+        raise typer.Exit(Exit.SOME_FAILED)
 
 
-def _candidates(context: WorkerContext, globs: list[str]) -> list[str]:
+def _candidates(at: Connection, globs: list[str]) -> list[str]:
     found: dict[str, None] = {}
-    with context.database.read() as session:
-        for glob in (part.strip() for text in globs for part in text.split(",")):
-            ids = models.matching_ids(session, PROJECT, ModelFilter(name=glob), limit=20_000)
-            if not ids:
-                total = models.count(session, PROJECT, ModelFilter())
-                advice = (
-                    "the catalog is empty: try `zooscout models import timm` or `zooscout models add`"
-                    if total == 0
-                    else f"`zooscout models ls` shows the {total} there are"
-                )
-                fail(f"No model matches '{glob}'; {advice}.")
-            found |= dict.fromkeys(ids)
+    for glob in (part.strip() for text in globs for part in text.split(",")):
+        wanted, cursor, before = ModelFilter(name=glob), None, len(found)
+        while True:
+            page = at.client.models(wanted, limit=PAGE, cursor=cursor)
+            found |= dict.fromkeys(model.id for model in page.items)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        if not page.items and len(found) == before:
+            total = at.client.models(limit=1).total
+            advice = (
+                "the catalog is empty: try `zooscout models import timm` or `zooscout models add`"
+                if total == 0
+                else f"`zooscout models ls` shows the {total} there are"
+            )
+            fail(f"No model matches '{glob}'; {advice}.", status=Exit.NOT_FOUND)
     return list(found)
 
 
-def _dataset(context: WorkerContext, data: str, name: str | None) -> str:
+def _dataset(at: Connection, data: str, name: str | None) -> str:
     path = Path(data)
     if path.exists():
-        return take_in(context, path, name)
-    with context.database.read() as session:
-        row = dataset_rows.find(session, PROJECT, data)
-    if row is None:
-        raise NotFound("file, folder or dataset", data)
-    return row.id
+        return take_in(at, path, name).id
+    try:
+        return at.client.dataset(data).id
+    except ApiProblem as problem:
+        if problem.status != 404:
+            raise
+        raise NotFound("file, folder or dataset", data) from problem
 
 
-def take_in(context: WorkerContext, path: Path, name: str | None, /) -> str:
-    """Checks and seals a dataset by path, or finds the one it has already become. Returns its id."""
+def take_in(at: Connection, path: Path, name: str | None, /) -> Dataset:
+    """Checks and seals a dataset by path, or finds the one it has already become."""
+    if at.context is not None:
+        ident, known = _accept(at.context, path, name)
+    else:
+        with bars() as shown:
+            bar = shown.add_task("uploading", total=None)
+            made = at.client.upload_dataset(
+                path, name=name, progress=lambda sent, size: shown.update(bar, completed=sent, total=size)
+            )
+        ident, known = made.id, made.state == "sealed"
+    found = checked(at, ident)
+    if known:
+        err.print(f"Dataset {found.name} is known already ({found.id}).")
+    return found
+
+
+def _accept(context: WorkerContext, path: Path, name: str | None) -> tuple[str, bool]:
+    """Where this process does the work the path is read where it lies."""
     with bars() as shown:
         shown.add_task("reading", total=None)
         digest = source_digest(path)
         with context.database.write() as session:
             accepted = datasets.accept(
-                session,
-                PROJECT,
-                path.absolute(),
-                name=name or path.name,
-                source_digest=digest,
-                delete_source=False,
+                session, PROJECT, path.absolute(), name=name or path.name, source_digest=digest, delete_source=False
             )
-    view = checked(context, accepted.row.id)
-    if accepted.already_known:
-        err.print(f"Dataset {view.name} is known already ({view.id}).")
-    return view.id
+            return accepted.row.id, accepted.already_known
 
 
-def checked(context: WorkerContext, ident: str, /) -> DatasetView:
-    """Works until the dataset is sealed; a refusal ends the command with its reason."""
+def checked(at: Connection, ident: str, /) -> Dataset:
+    """Waits until the dataset is sealed; a refusal ends the command with its reason."""
     with bars() as shown:
         bar = shown.add_task("checking images", total=None)
 
-        def state() -> str:
-            with context.database.read() as session:
-                return dataset_rows.get(session, PROJECT, ident).state
+        def watch(found: Dataset) -> None:
+            progress = found.progress
+            shown.update(bar, completed=progress.get("images_checked", 0), total=progress.get("images_total"))
 
-        def watch() -> None:
-            with context.database.read() as session:
-                progress = datasets.show(session, PROJECT, ident).progress
-            shown.update(
-                bar,
-                completed=progress.get("images_checked", 0),
-                total=progress.get("images_total"),
-            )
-
-        if state() == "checking":
-            work_until(context, [ident], lambda: state() != "checking", watch)
-    with context.database.read() as session:
-        view = datasets.show(session, PROJECT, ident)
-    if view.state == "refused":
-        problem = view.problem or {}
-        fail(f"{problem.get('title')}. {problem.get('detail')}")
-    return view
+        found = at.settle([ident], lambda: at.client.dataset(ident), lambda d: d.state != "checking", watch)
+    if found.state == "refused":
+        problem = found.problem or {}
+        fail(f"{problem.get('title')}. {problem.get('detail')}", status=Exit.BAD_INPUT)
+    return found
 
 
-def _follow(context: WorkerContext, ranking_id: str) -> RankingView:
-    def show() -> RankingView:
-        with context.database.read() as session:
-            return rankings.show(session, PROJECT, ranking_id)
-
-    def ended() -> bool:
-        with context.database.read() as session:
-            return rankings.state_of(session, PROJECT, ranking_id) in ENDED
-
+def follow_ranking(at: Connection, ident: str, /) -> Ranking:
     with bars() as shown:
         images = shown.add_task("planning", total=None)
         done = shown.add_task("models", total=None)
 
-        def watch() -> None:
-            progress = show().progress
+        def watch(found: Ranking) -> None:
+            progress = found.progress
             speed = f", {progress.images_per_second:.0f} images/s" if progress.images_per_second else ""
             left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left else ""
             shown.update(
@@ -160,8 +160,16 @@ def _follow(context: WorkerContext, ranking_id: str) -> RankingView:
             )
             shown.update(done, completed=progress.models_done, total=progress.models_total)
 
-        work_until(context, [ranking_id], ended, watch)
-    return show()
+        try:
+            return at.settle([ident], lambda: at.client.ranking(ident), lambda r: r.ended, watch)
+        except KeyboardInterrupt:
+            if at.url is None:
+                raise
+            raise Interrupted(
+                f"Interrupted. The ranking goes on at {at.url}:\n"
+                f"  zooscout rankings follow {ident} --url {at.url}    waits for it\n"
+                f"  zooscout rankings rm {ident} --url {at.url}        stops it and removes it"
+            ) from None
 
 
 def bars() -> Progress:

@@ -5,23 +5,24 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.cli.embedded import PROJECT, embedded
-from service.cli.output import out, print_json, print_ranking
+from service.cli.connection import connected
+from service.cli.exits import Exit
+from service.cli.output import fail, out, print_json, print_ranking
 from service.jobs import repository as jobs
-from service.rankings import service as rankings
 
 app = typer.Typer(help="Rankings made so far.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json")]
 
 
 @app.command("ls")
 def list_rankings(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
     cursor: Annotated[str | None, typer.Option(help="of the page before")] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List rankings, newest first."""
-    with embedded() as context, context.database.read() as session:
-        page = rankings.list_rankings(session, PROJECT, limit=limit, cursor=cursor)
+    with connected() as at:
+        page = at.client.rankings(limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return
@@ -34,17 +35,27 @@ def list_rankings(
 
 
 @app.command("show")
-def show(
-    ranking: Annotated[str, typer.Argument(help="id")],
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-) -> None:
-    """Show a ranking."""
-    with embedded() as context, context.database.read() as session:
-        view = rankings.show(session, PROJECT, ranking)
+def show(ranking: Annotated[str, typer.Argument(help="id")], as_json: AsJson = False) -> None:
+    """Show a ranking as it is now."""
+    with connected() as at:
+        found = at.client.ranking(ranking)
     if as_json:
-        print_json(view)
+        print_json(found)
     else:
-        print_ranking(view)
+        print_ranking(found.view())
+
+
+@app.command("follow")
+def follow(ranking: Annotated[str, typer.Argument(help="id")], as_json: AsJson = False) -> None:
+    """Wait until a ranking has ended, then show it. Exit statuses are those of `zooscout rank`.
+
+    Without --url this process does what is left of the work.
+    """
+    from service.cli.rank import follow_ranking, show_and_exit
+
+    with connected() as at:
+        found = follow_ranking(at, ranking)
+    show_and_exit(found, as_json=as_json)
 
 
 @app.command("rm")
@@ -52,11 +63,16 @@ def remove(
     ranking: Annotated[str, typer.Argument(help="id")],
     purge: Annotated[bool, typer.Option("--purge", help="collect at once what no other row needs")] = False,
 ) -> None:
-    """Remove a ranking; scores and embeddings stay for the next one."""
+    """Remove a ranking, and stop it if it runs; scores and embeddings stay for the next one."""
+    from service.cli.embedded import PROJECT
     from service.cli.store import collect_now
 
-    with embedded() as context:
-        with context.database.write() as session:
-            rankings.remove(session, PROJECT, ranking)
-            jobs.enqueue_collection(session, PROJECT, purge=purge)
-        collect_now(context)
+    with connected() as at:
+        if purge and at.context is None:
+            fail("--purge of a ranking works on the machine of the service alone.", status=Exit.USAGE)
+        at.client.remove_ranking(ranking)
+        if at.context is not None:
+            if purge:
+                with at.context.database.write() as session:
+                    jobs.enqueue_collection(session, PROJECT, purge=True)
+            collect_now(at.context)

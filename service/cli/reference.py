@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.embedded import PROJECT, embedded
+from service.cli.connection import connected
 from service.cli.output import out, print_json
-from service.datasets import reference as references
 
 app = typer.Typer(
     help="The reference set: generic images against which PED and the Fréchet divergence compare.", no_args_is_help=True
@@ -31,10 +30,9 @@ def name(
     """
     from service.cli.rank import take_in
 
-    with embedded() as context:
-        ident = take_in(context, Path(dataset), None) if Path(dataset).exists() else dataset
-        with context.database.write() as session:
-            view = references.name(session, PROJECT, ident)
+    with connected() as at:
+        ident = take_in(at, Path(dataset), None).id if Path(dataset).exists() else dataset
+        view = at.client.set_reference(ident)
     if as_json:
         print_json(view)
     else:
@@ -44,8 +42,8 @@ def name(
 @app.command("show")
 def show(as_json: AsJson = False) -> None:
     """Which dataset is the reference set."""
-    with embedded() as context, context.database.read() as session:
-        view = references.show(session, PROJECT)
+    with connected() as at:
+        view = at.client.reference()
     if as_json:
         print_json(view)
     else:
@@ -58,6 +56,6 @@ def show(as_json: AsJson = False) -> None:
 @app.command("clear")
 def clear() -> None:
     """Go on without a reference set. The dataset stays, and so does every score."""
-    with embedded() as context, context.database.write() as session:
-        references.clear(session, PROJECT)
+    with connected() as at:
+        at.client.clear_reference()
     out.print("There is no reference set now; rankings made so far keep theirs.")

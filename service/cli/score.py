@@ -7,7 +7,9 @@ import typer
 from rich.table import Table
 
 from estimators.catalog import SPECS
+from service.cli.connection import connected, target
 from service.cli.estimators import list_estimators
+from service.cli.exits import Exit
 from service.cli.output import fail, out, print_json
 from service.core.settings import Settings
 from service.scoring.arrays import NAMES, read_arrays
@@ -35,24 +37,40 @@ def score(
         list_estimators(as_json=as_json)
         return
     if file is None:
-        fail("Name a file with the arrays features [N, D] and labels [N]; `zooscout score --help` says more.")
+        fail(
+            "Name a file with the arrays features [N, D] and labels [N]; `zooscout score --help` says more.",
+            status=Exit.USAGE,
+        )
     if not file.is_file():
-        fail(f"There is no file '{file}'.")
+        fail(f"There is no file '{file}'.", status=Exit.NOT_FOUND)
     names = chosen(estimators.split(",") if estimators else None, default=OWN_FEATURES_PANEL)
-    arrays = read_arrays(file, max_bytes=Settings().scoring.max_array_bytes)
-    from service.compute.own_scores import score_arrays
-
-    results = score_arrays(arrays, names)
+    url, _ = target()
+    if url is not None:
+        with connected() as at:
+            answer = at.client.score(file, estimators=names)
+        if answer.error:
+            fail(f"{answer.error.get('title')}: {answer.error.get('detail')}", status=Exit.BAD_INPUT)
+        results, title = {name: dict(score) for name, score in answer.scores.items()}, file.name
+    else:
+        results, title = _scored(file, names)
     if as_json:
         print_json({"scores": results})
         return
-    n, width = arrays.features.shape
-    table = Table(title=f"{file.name}: {n} rows of {width} features", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for column in ("estimator", "value", "± stderr", "better", "seconds"):
         table.add_column(column, overflow="fold")
     for name, result in results.items():
         table.add_row(name, *_cells(result), str(SPECS[name].direction), f"{result['seconds']:.2g}")
     out.print(table)
+
+
+def _scored(file: Path, names: list[str]) -> tuple[dict[str, dict[str, Any]], str]:
+    """With no database and no server."""
+    from service.compute.own_scores import score_arrays
+
+    arrays = read_arrays(file, max_bytes=Settings().scoring.max_array_bytes)
+    n, width = arrays.features.shape
+    return score_arrays(arrays, names), f"{file.name}: {n} rows of {width} features"
 
 
 def _cells(result: dict[str, Any]) -> tuple[str, str]:

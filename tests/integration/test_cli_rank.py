@@ -42,7 +42,7 @@ def add(settings: Settings, model: TinyModel, *more: str) -> Finished:
     return cli(settings, *adding(model), *more)
 
 
-def refused(said: Finished, *words: str, status: int = 1) -> None:
+def refused(said: Finished, *words: str, status: int) -> None:
     """One line on standard error that says what is wrong; nothing on standard output, no traceback."""
     assert said.returncode == status, said.stderr
     assert said.stdout == ""
@@ -116,27 +116,27 @@ def added_here(here: Callable[..., Finished], model: TinyModel, *more: str) -> F
 def test_wrong_weights_are_refused_with_their_first_keys_and_nothing_is_registered(
     settings: Settings, here: Callable[..., Finished], tiny_zoo: TinyZoo
 ) -> None:
-    refused(add(settings, tiny_zoo.wrong), "conv_stem.weight", "missing", "unexpected")
-    refused(added_here(here, tiny_zoo.missing), "nowhere.safetensors")
-    refused(added_here(here, tiny_zoo.good[0], "--mean", "1,2"), "--mean")
-    refused(added_here(here, tiny_zoo.good[0], "--sha256", "zz"), "sha256")
+    refused(add(settings, tiny_zoo.wrong), "conv_stem.weight", "missing", "unexpected", status=3)
+    refused(added_here(here, tiny_zoo.missing), "nowhere.safetensors", status=3)
+    refused(added_here(here, tiny_zoo.good[0], "--mean", "1,2"), "--mean", status=3)
+    refused(added_here(here, tiny_zoo.good[0], "--sha256", "zz"), "sha256", status=3)
     listed = json.loads(here("models", "ls", "--json").stdout)
     assert listed == {"items": [], "total": 0, "next_cursor": None}
 
 
 def test_what_a_user_did_wrong_is_one_line(here: Callable[..., Finished], archive: Path, tiny_zoo: TinyZoo) -> None:
-    refused(here("rank", str(archive), "--models", "tiny_*"), "tiny_*", "models add")
+    refused(here("rank", str(archive), "--models", "tiny_*"), "tiny_*", "models add", status=4)
     assert added_here(here, tiny_zoo.good[0]).returncode == 0
-    refused(here("rank", str(archive), "--models", "zzz*"), "zzz*", "models ls")
-    refused(here("rank", str(archive), "--models", "tiny_*", "--estimators", "nonsense"), "nonsense", "logme")
-    refused(here("rank", "/nowhere/trees.zip", "--models", "tiny_*"), "/nowhere/trees.zip")
-    refused(here("datasets", "add", "/nowhere"), "/nowhere")
-    refused(here("rankings", "show", "rk_none"), "rk_none")
-    refused(here("models", "show", "nobody"), "nobody")
-    refused(here("models", "ls", "--input-size", "0"), "input_size")
+    refused(here("rank", str(archive), "--models", "zzz*"), "zzz*", "models ls", status=4)
+    refused(here("rank", str(archive), "--models", "tiny_*", "--estimators", "nonsense"), "nonsense", "logme", status=3)
+    refused(here("rank", "/nowhere/trees.zip", "--models", "tiny_*"), "/nowhere/trees.zip", status=4)
+    refused(here("datasets", "add", "/nowhere"), "/nowhere", status=4)
+    refused(here("rankings", "show", "rk_none"), "rk_none", status=4)
+    refused(here("models", "show", "nobody"), "nobody", status=4)
+    refused(here("models", "ls", "--input-size", "0"), "input_size", status=3)
     (archive.parent / "one.zip").write_bytes(zipped(class_folders(classes=("ash",))))
-    refused(here("rank", "one.zip", "--models", "tiny_*"), "ash")
-    refused(added_here(here, tiny_zoo.good[0]), tiny_zoo.good[0].name, "already")
+    refused(here("rank", "one.zip", "--models", "tiny_*"), "ash", status=3)
+    refused(added_here(here, tiny_zoo.good[0]), tiny_zoo.good[0].name, "already", status=5)
 
 
 def test_a_model_that_fails_is_told_by_the_exit_status(
@@ -145,7 +145,7 @@ def test_a_model_that_fails_is_told_by_the_exit_status(
     with running(settings) as service:
         service.add_models([tiny_zoo.good[0], tiny_zoo.wrong])
     some = here("rank", str(archive), "--models", "tiny_*", "--json")
-    assert some.returncode == 2, some.stderr
+    assert some.returncode == 6, some.stderr
     assert [e["state"] for e in json.loads(some.stdout)["entries"]] == ["done", "failed"]
     none = here("rank", str(archive), "--models", tiny_zoo.wrong.name, "--json")
     assert none.returncode == 1, none.stderr

@@ -186,7 +186,7 @@ def test_the_command_line_inspects(service: Service, tiny_zoo: TinyZoo) -> None:
     dataset = service.sealed(zipped(FILES), name="odd")
     model = tiny_zoo.names[1]
     early = cli(service.settings, "datasets", "neighbours", "odd", "train/ash/0.png", "--model", model)
-    assert early.returncode == 1
+    assert early.returncode == 5
     assert "datasets inspect" in early.stderr
     done = cli(service.settings, "datasets", "inspect", "odd", "--model", model, "--json")
     assert done.returncode == 0, done.stderr
@@ -201,7 +201,7 @@ def test_the_command_line_inspects(service: Service, tiny_zoo: TinyZoo) -> None:
     near = cli(service.settings, "datasets", "neighbours", "odd", "train/ash/copy.bmp", "--model", model, "-k", "2")
     assert "train/ash/0.png" in near.stdout
     missing = cli(service.settings, "datasets", "inspect", "odd", "--model", "nowhere")
-    assert missing.returncode == 1
+    assert missing.returncode == 4
     assert "nowhere" in missing.stderr
 
 

@@ -291,10 +291,10 @@ def test_on_the_command_line(service: Service, tiny_zoo: TinyZoo, tmp_path: Path
     service.add_models(tiny_zoo.good[:2])
     dataset = service.sealed()["id"]
     none = cli(settings, "reference", "show")
-    assert none.returncode == 1
+    assert none.returncode == 4
     assert "zooscout reference set DATASET" in none.stderr
     refused = cli(settings, "rank", dataset, "--models", "tiny_resnet*", "--ordered-by", "frechet")
-    assert refused.returncode == 1
+    assert refused.returncode == 3
     assert "zooscout reference set DATASET" in refused.stderr
     without = cli(settings, "rank", dataset, "--models", "tiny_resnet*")
     assert without.returncode == 0, without.stderr
@@ -313,7 +313,7 @@ def test_on_the_command_line(service: Service, tiny_zoo: TinyZoo, tmp_path: Path
         assert name in table.stdout
     assert "photographs.zip" in cli(settings, "reference", "show").stdout
     kept = cli(settings, "datasets", "rm", "photographs.zip")
-    assert kept.returncode == 1
+    assert kept.returncode == 5
     assert "reference clear" in kept.stderr
     assert cli(settings, "reference", "clear").returncode == 0
     assert cli(settings, "datasets", "rm", "photographs.zip").returncode == 0

@@ -140,8 +140,8 @@ def test_command_line_gives_every_estimator_a_value_or_a_reason(tmp_path: Path, 
 def test_command_line_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "data", None)
     (tmp_path / "bad.npz").write_bytes(b"nothing")
-    for words in (("score", str(tmp_path / "bad.npz")), ("score", str(tmp_path / "absent.npz")), ("score",)):
-        done = cli(settings, *words)
-        assert done.returncode == 1
+    for words, status in (((str(tmp_path / "bad.npz"),), 3), ((str(tmp_path / "absent.npz"),), 4), ((), 2)):
+        done = cli(settings, "score", *words)
+        assert done.returncode == status
         assert done.stderr.startswith("error: ")
         assert "Traceback" not in done.stderr

@@ -190,12 +190,12 @@ def test_the_command_line_makes_versions(service: Service, tmp_path) -> None:
     assert json.loads(again.stdout)["id"] == view["id"]
     plain = cli(service.settings, *words[:-1])
     assert "2 added, 3 removed, 1 relabelled" in plain.stdout
-    for bad, said in (
-        (["--remove", "nowhere.png"], "nowhere.png"),
-        ([], "at least one"),
-        (["--add", str(tmp_path / "missing.zip")], "nothing at"),
-        (["--relabel", str(tmp_path / "gone.txt")], "path,label"),
+    for bad, said, status in (
+        (["--remove", "nowhere.png"], "nowhere.png", 3),
+        ([], "at least one", 2),
+        (["--add", str(tmp_path / "missing.zip")], "nothing at", 4),
+        (["--relabel", str(tmp_path / "gone.txt")], "path,label", 3),
     ):
         failed = cli(service.settings, "datasets", "version", parent["id"], *bad)
-        assert failed.returncode == 1
+        assert failed.returncode == status
         assert said in failed.stderr
