@@ -5,6 +5,7 @@ from torch import Tensor
 
 from estimators.errors import InvalidInput
 
+_CHUNK = 2048
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -20,6 +21,18 @@ def check_batch(features: Tensor, labels: Tensor, /) -> None:
         raise InvalidInput(f"class labels must be integers, got {labels.dtype}")
     if not features.shape[0]:
         raise InvalidInput("an empty batch has no moments")
+
+
+def class_sums(features: Tensor, positions: Tensor, shift: Tensor, n_classes: int, /) -> tuple[Tensor, Tensor]:
+    """Sums of `x - shift` and of their squares `[C, D]` float64 over the rows at each class position `[N]`."""
+    sums = torch.zeros(n_classes, features.shape[1], dtype=torch.float64, device=features.device)
+    squares = torch.zeros_like(sums)
+    for start in range(0, features.shape[0], _CHUNK):
+        part = slice(start, start + _CHUNK)
+        x = features[part].to(torch.float64) - shift
+        sums.index_add_(0, positions[part], x)
+        squares.index_add_(0, positions[part], x.square_())
+    return sums, squares
 
 
 def rows_left(rows: Tensor, row_labels: Tensor, gone: Tensor, gone_labels: Tensor, /) -> Tensor:
@@ -39,3 +52,9 @@ def rows_left(rows: Tensor, row_labels: Tensor, gone: Tensor, gone_labels: Tenso
     if any(taken.values()):
         raise InvalidInput("cannot subtract rows that are not there")
     return torch.tensor(mask, device=rows.device)
+
+
+def positions_among(of: tuple[int, ...], among: tuple[int, ...], like: Tensor, /) -> Tensor:
+    """Where each of some class ids stands among others `[C]`, on the device of `like`."""
+    index = {label: i for i, label in enumerate(among)}
+    return torch.tensor([index[label] for label in of], dtype=torch.int64, device=like.device)

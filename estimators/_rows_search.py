@@ -1,12 +1,12 @@
 """Exact nearest neighbours: proposed once in float32, and voted from as often as blocks are deleted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
 
-from estimators._rows import Targets, slices
+from estimators._rows import Targets, row_digests, slices
 
 Metric = Literal["cosine", "l2"]
 
@@ -17,25 +17,25 @@ _CACHED_BYTES = 2**21  # gathered rows are read again at once, and should still 
 
 
 @dataclass(frozen=True, slots=True)
-class NeighbourSearch:
-    """Every query's candidates, most of which are never asked about twice."""
+class Neighbourhood:
+    """Every query's candidates, whatever the labels."""
 
-    rows: Tensor
-    queries: Tensor
-    truth: Targets
-    metric: Metric
-    k: int
-    own_rows: bool
     scale: float
     ids: Tensor  # [Q, m]
     similarity: Tensor  # [Q, m] float64, -inf for the query itself
     floor: Tensor  # [Q]: no row outside of `ids` is more similar than this
     zero_rows: int
+    duplicates: int  # rows that repeat an earlier row exactly
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return sum(part.numel() * part.element_size() for part in (self.ids, self.similarity, self.floor))
 
     @classmethod
-    def build(
-        cls, rows: Tensor, queries: Tensor, truth: Targets, metric: Metric, /, *, k: int, own_rows: bool, spare: int
-    ) -> "NeighbourSearch":
+    def find(
+        cls, rows: Tensor, queries: Tensor, metric: Metric, /, *, k: int, own_rows: bool, spare: int
+    ) -> "Neighbourhood":
         n = rows.shape[0]
         zero_rows = int((rows == 0).all(1).sum())
         centre, scale = _centre_and_scale(rows) if metric == "l2" else (None, 1.0)
@@ -52,18 +52,58 @@ class NeighbourSearch:
         )
         if own_rows:
             similarity[ids == torch.arange(n)[:, None]] = -torch.inf
-        return cls(rows, queries, truth, metric, k, own_rows, scale, ids, similarity, floor, zero_rows)
+        duplicates = n - len(set(row_digests(rows)))
+        return cls(scale, ids, similarity, floor, zero_rows, duplicates)
+
+    def grown(self, rows: Tensor, positions: Tensor, /) -> "Neighbourhood":
+        """The same by cosine among more rows, where those searched before now lie at `positions`, in ascending order.
+
+        Old rows are compared with the new ones alone.
+        """
+        n, depth = rows.shape[0], self.ids.shape[1]
+        fresh = torch.ones(n, dtype=torch.bool)
+        fresh[positions] = False
+        new = fresh.nonzero().squeeze(1)
+        units = _unit(rows[new].double()).T
+        near = torch.cat([_unit(rows[positions[part]].double()) @ units for part in slices(len(positions), 4096)])
+        similarity = torch.cat([self.similarity, near], 1)
+        ids = torch.cat([positions[self.ids], new.expand(len(positions), -1)], 1)
+        best = similarity.topk(depth, dim=1)
+        found = Neighbourhood.find(rows, rows[new], "cosine", k=depth - 1, own_rows=False, spare=1)
+        all_ids = torch.empty(n, depth, dtype=torch.int64)
+        all_similarity = torch.empty(n, depth, dtype=torch.float64)
+        floor = torch.empty(n, dtype=torch.float64)
+        all_ids[positions], all_similarity[positions] = ids.gather(1, best.indices), best.values
+        floor[positions] = torch.maximum(self.floor, best.values[:, -1])
+        all_ids[new], all_similarity[new], floor[new] = found.ids, found.similarity, found.floor
+        all_similarity[all_ids == torch.arange(n)[:, None]] = -torch.inf
+        return replace(
+            found, ids=all_ids, similarity=all_similarity, floor=floor, zero_rows=int((rows == 0).all(1).sum())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourSearch:
+    """Votes of every query's neighbours; most queries never look beyond their candidates."""
+
+    rows: Tensor
+    queries: Tensor
+    truth: Targets
+    metric: Metric
+    k: int
+    own_rows: bool
+    near: Neighbourhood
 
     def predict(self, deleted: Tensor | None, asked: Tensor) -> tuple[Tensor, int]:
         """Predict for the queries `asked` without the rows `deleted`; also return how many needed every row."""
-        ids, similarity = self.ids[asked], self.similarity[asked]
+        ids, similarity = self.near.ids[asked], self.near.similarity[asked]
         if deleted is not None:
             similarity = similarity.masked_fill(deleted[ids], -torch.inf)
         if ids.shape[1] >= self.k:
             kth = similarity.topk(self.k, dim=1).values[:, -1]
         else:
             kth = torch.full((asked.numel(),), -torch.inf, dtype=torch.float64)
-        short = ~(kth - _TIE > self.floor[asked])
+        short = ~(kth - _TIE > self.near.floor[asked])
         enough = ~short
         predictions = torch.empty(
             (asked.numel(),) if self.truth.task == "classification" else (asked.numel(), self.truth.n_outputs),
@@ -90,7 +130,7 @@ class NeighbourSearch:
                 similarity = _unit(queries) @ _unit(rows).T
             case "l2":
                 similarity = -torch.cdist(queries, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
-                similarity /= self.scale**2
+                similarity /= self.near.scale**2
             case _:
                 assert_never(self.metric)
         if self.own_rows:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from estimators._moments_rows import class_sums
 from estimators.errors import InvalidInput
 from estimators.moments import ClassMoments, MomentAccumulator
 
@@ -87,6 +88,22 @@ class BlockMoments:
             raise InvalidInput("no blocks")
         return cls(kept, ClassMoments.union(kept))
 
+    def relabelled(self, features: Tensor, labels: Tensor, blocks: Tensor, /) -> BlockMoments:
+        """The same rows in the same blocks with other labels: no scatter is computed again."""
+        numbers = torch.unique(blocks).tolist()
+        masks = [(blocks == block).to(features.device) for block in numbers]
+        own = labels.to(features.device)
+        parts = tuple(
+            _relabelled(part, features[mask], own[mask]) for part, mask in zip(self.parts, masks, strict=True)
+        )
+        total = ClassMoments.union(parts, scatter=False)
+        if self.total.rows is not None:
+            # rows are in the order of the blocks, as `union` puts them
+            own = torch.cat([own[mask] for mask in masks])
+            row_labels = torch.searchsorted(torch.tensor(total.labels, device=own.device), own)
+            total = replace(total, rows=self.total.rows, row_labels=row_labels)
+        return BlockMoments(parts, replace(total, second=self.total.second))
+
     @property
     def n_blocks(self) -> int:
         """Number of blocks."""
@@ -99,3 +116,17 @@ class BlockMoments:
         if self.total.rows is not None:
             return ClassMoments.union([part for i, part in enumerate(self.parts) if i != block])
         return self.total - self.parts[block]
+
+
+def _relabelled(part: ClassMoments, features: Tensor, labels: Tensor) -> ClassMoments:
+    """A block's moments with other labels: what does not depend on them is shared."""
+    found, positions = torch.unique(labels, return_inverse=True)
+    sums, squares = class_sums(features, positions, part.shift, found.shape[0])
+    return replace(
+        part,
+        labels=tuple(int(label) for label in found.tolist()),
+        counts=torch.bincount(positions, minlength=found.shape[0]),
+        sums=sums,
+        squares=squares,
+        row_labels=None if part.rows is None else positions,
+    )

@@ -47,6 +47,7 @@ class EstimatorSpec:
     summary: str  # one line: what it measures
     params: frozenset[str] = field(default_factory=frozenset)  # names of the options it takes
     arguments: tuple[str, ...] = ("features", "labels")  # fields of Evidence that the entry point takes, in order
+    takes_label_free: bool = False  # the entry point has an option `label_free=` (estimators.label_free)
     takes_blocks: bool = False  # the entry point has an option `blocks=` (block ids [N]) and fills Score.replicates
 
 
@@ -178,6 +179,7 @@ SPECS: dict[str, EstimatorSpec] = {
         reference="Cover and Hart, IEEE Transactions on Information Theory, 1967",
         summary="Leave-one-out accuracy of the nearest neighbours' vote",
         params=frozenset({"k", "metric", "test_features", "test_labels"}),
+        takes_label_free=True,
         takes_blocks=True,
     ),
     "linear_probe": EstimatorSpec(

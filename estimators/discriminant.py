@@ -25,7 +25,7 @@ class Leverages:
         shift: tau, such that the shrunk scatter is (1 - a)(W + tau I).
         norms: |x_i - mu|^2 about the own class mean, `[N]`.
         leverage: (x_i - mu)^T (W + tau I)^-1 (x_i - mu), `[N]`.
-        products: (x_i - mu)^T (W + tau I)^-1 mu_k for every class k, `[N, C]`.
+        products: (x_i - mu)^T (W + tau I)^-1 mu_k for every class k, `[N, C]`; a replicate's in the rows' dtype.
         means: mu_j^T (W + tau I)^-1 mu_k, `[C, C]`.
         classes: Class index of each row, `[N]`.
     """
@@ -81,7 +81,7 @@ def held_out(view: View, mixing: Tensor | None, /, *, soften: bool = False) -> H
     found = leverages(view)
     means, products = found.means, found.products
     if mixing is not None:
-        means, products = mixing @ means @ mixing.T, products @ mixing.T
+        means, products = mixing @ means @ mixing.T, products @ mixing.T.to(products.dtype)
     counts = view.counts
     inflation = torch.where(counts > 1, counts / (counts - 1).clamp_min(1), 0.0)[found.classes]
     remaining = (1 - inflation * found.leverage).clamp_min(1e-12)
@@ -89,13 +89,18 @@ def held_out(view: View, mixing: Tensor | None, /, *, soften: bool = False) -> H
     # what the noise of a mean adds to a squared distance is trace / n_k, with the trace estimated from held-out rows
     trace = float((inflation * found.leverage / remaining)[several].mean()) if bool(several.any()) else 0.0
     scale = (view.n - 1 - view.n_classes) / (1 - found.shrinkage)
+    means, counts, inflation, remaining, leverage = (
+        a.to(products.dtype) for a in (means, counts, inflation, remaining, found.leverage)
+    )
     parts = [
         _posteriors(
-            found, means, products, counts, inflation, remaining, trace, scale, slice(start, start + _CHUNK), soften
+            found.classes, leverage, means, products, counts, inflation, remaining, trace, scale,
+            slice(start, start + _CHUNK), soften,
         )
         for start in range(0, view.n, _CHUNK)
-    ]
-    return HeldOut(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    ]  # fmt: skip
+    own, log_own, soft, right = (torch.cat(column) for column in zip(*parts, strict=True))
+    return HeldOut(own.to(torch.float64), log_own.to(torch.float64), soft.to(torch.float64), right)
 
 
 def posterior(view: View, rows: Tensor, /) -> Tensor:
@@ -116,10 +121,10 @@ def posterior(view: View, rows: Tensor, /) -> Tensor:
 
 
 def _posteriors(
-    found: Leverages, means: Tensor, products: Tensor, counts: Tensor, inflation: Tensor, remaining: Tensor,
-    trace: float, scale: float, rows: slice, soften: bool,
+    all_classes: Tensor, all_leverage: Tensor, means: Tensor, products: Tensor, counts: Tensor, inflation: Tensor,
+    remaining: Tensor, trace: float, scale: float, rows: slice, soften: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    classes, leverage = found.classes[rows], found.leverage[rows, None]
+    classes, leverage = all_classes[rows], all_leverage[rows, None]
     own_index = classes[:, None]
     left, g = remaining[rows, None], inflation[rows, None]
     along = products[rows].gather(1, own_index) - products[rows]  # v . (mu_c - mu_k) in the metric
@@ -167,15 +172,14 @@ def _near(view: View, parent: View) -> Leverages:
     norms = before.norms[index]
     shrinkage = _shrinkage(view, norms)
     shift = _shift(view, shrinkage)
-    form = view.form_at(shift)
-    weights = form.unrotate(form.solve(view.rotated_means, shift)[0])
-    offsets = view.means @ weights
-    # in the rows' own precision and over all of them: an error of 1e-6 is nothing beside a standard error, a copy is
-    products = (rows @ weights.to(rows.dtype))[index].to(torch.float64) - offsets[classes]
     sample = torch.linspace(0, view.n - 1, _SAMPLED, device=index.device).round().to(torch.int64)
     v = (rows[index[sample]].to(torch.float64) - view.means[classes[sample]]).T
-    turned = form.rotate(v)
-    exact = (turned * form.solve(turned, shift)[0]).sum(0)
+    solved = view.solve_within(torch.cat([view.means.T, v], 1), shift)
+    weights, turned = solved[:, : view.n_classes], solved[:, view.n_classes :]
+    offsets = view.means @ weights
+    # in the rows' own precision and over all of them: an error of 1e-6 is nothing beside a standard error, a copy is
+    products = (rows @ weights.to(rows.dtype))[index] - offsets.to(rows.dtype)[classes]
+    exact = (v * turned).sum(0)
     ratio = float(exact.sum() / before.leverage[index[sample]].sum())
     return Leverages(shrinkage, shift, norms, before.leverage[index] * ratio, products, offsets, classes)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from estimators.blocks import BlockMoments, block_ids
 from estimators.catalog import Task
 from estimators.errors import InvalidInput
+from estimators.label_free import LabelFree
 from estimators.moments import ClassMoments
 
 
@@ -29,6 +30,7 @@ class Evidence:
         text_prototypes: One text embedding a class `[C, D]`, in the order of the ascending class ids.
         blocks: Block number of each image `[N]`; `block_ids(labels)` where absent. Models to be compared must be
             scored on the same blocks.
+        label_free: What an earlier evaluation found of the same features, whatever their labels; it is added to.
     """
 
     labels: Tensor
@@ -40,6 +42,7 @@ class Evidence:
     reference_features: Tensor | None = None
     text_prototypes: Tensor | None = None
     blocks: Tensor | None = None
+    label_free: LabelFree | None = None
 
     def __post_init__(self) -> None:
         """Check that what is given agrees in its shapes."""
@@ -73,8 +76,12 @@ class Evidence:
         if self.moments is not None or self.features is None or self.task is not Task.CLASSIFICATION:
             return self.moments
         blocks = self.block_ids().to(self.features.device)
-        blocks = torch.zeros_like(blocks) if one else blocks
-        return BlockMoments.from_features(self.features, self.labels.to(self.features.device), blocks)
+        labels = self.labels.to(self.features.device)
+        if one:
+            return BlockMoments.from_features(self.features, labels, torch.zeros_like(blocks))
+        if self.label_free is not None:
+            return self.label_free.moments(self.features, labels, blocks)
+        return BlockMoments.from_features(self.features, labels, blocks)
 
     def background_statistics(self) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation of the background, from whichever form it was given in."""

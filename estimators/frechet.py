@@ -9,7 +9,6 @@ from torch import Tensor
 
 from estimators.blocks import BlockMoments
 from estimators.errors import Degenerate, InvalidInput
-from estimators.linalg import ShiftedForm
 from estimators.moments import ClassMoments
 from estimators.score import Score
 from estimators.shared import Options, Value, evaluate_case, make_case
@@ -57,7 +56,7 @@ def frechet(
 
     Notes:
         The trace of the root is the sum of the roots of the eigenvalues of L^T S L, for any L with S_r = L L^T: one
-        Cholesky factor and one tridiagonal form, no matrix root. With a block left out and at least as many images as
+        Cholesky factor and eigenvalues alone, no matrix root. With a block left out and at least as many images as
         dimensions, the trace of the root is carried to first order from all images (its gradient is exact).
     """
     if isinstance(reference, Tensor):
@@ -103,7 +102,7 @@ def _root_trace(view: View, reference: ClassMoments) -> float:
         view.memo["frechet:root"] = root
         if view.n >= 1.2 * _NEAR_FROM * view.dim:
             return _value_and_gradient(view, reference)[0]
-    return float(ShiftedForm(_between_roots(view, root)).eigenvalues().sqrt().sum())
+    return float(torch.linalg.eigvalsh(_between_roots(view, root)).clamp_min(0).sqrt().sum())
 
 
 def _root_trace_of_rows(view: View, rows: Tensor, reference: ClassMoments) -> float:
@@ -118,17 +117,14 @@ def _root_trace_of_rows(view: View, rows: Tensor, reference: ClassMoments) -> fl
         parent.memo["frechet:mapped"] = mapped
     own = mapped if view.kept is None else mapped[view.kept]
     own = own - own.mean(0)
-    values = ShiftedForm(own @ own.T / own.shape[0]).eigenvalues()
-    return float(values.sqrt().sum())
+    values = torch.linalg.eigvalsh(own @ own.T / own.shape[0])
+    return float(values.clamp_min(0).sqrt().sum())
 
 
 def _root_trace_near(view: View, parent: View, reference: ClassMoments) -> float:
     """First order from the parent."""
     value, gradient = _value_and_gradient(parent, reference)
-    mean = view.moments.sums.sum(0) / view.n
-    second = view.moments.second_about_shift()
-    inner = float(gradient.reshape(-1) @ second.reshape(-1)) / view.n - float(mean @ gradient @ mean)
-    return 0.5 * value + inner
+    return 0.5 * value + view.total_inner(gradient) / view.n
 
 
 def _value_and_gradient(view: View, reference: ClassMoments) -> tuple[float, Tensor]:
@@ -162,5 +158,5 @@ def _root(reference: ClassMoments) -> Tensor:
 
 
 def _between_roots(view: View, root: Tensor) -> Tensor:
-    middle = root.T @ (view.moments.total_scatter() / view.n) @ root
+    middle = root.T @ (view.total / view.n) @ root
     return 0.5 * (middle + middle.T)

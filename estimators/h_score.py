@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from estimators.blocks import BlockMoments
@@ -88,13 +87,9 @@ def ledoit_wolf(view: View, /) -> tuple[float, float]:
     """The Ledoit-Wolf shrinkage of the total covariance towards its mean variance, and that mean variance."""
     n, dim = view.n, view.dim
     mean_variance = float(view.moments.std.square().mean())
-    total = view.means - (view.counts @ view.means) / n
-    total = total * view.counts.sqrt()[:, None]
-    # |W + T^T T|^2
-    across = 2 * float(((total @ view.within) * total).sum()) + float((total @ total.T).square().sum())
-    squared = (view.within_squared + across) / n**2
+    squared = view.form.squared / n**2
     delta = (squared - dim * mean_variance**2) / dim
-    beta = (view.moments.quartic_about_mean() / n - squared) / (dim * n)
+    beta = (view.quartic / n - squared) / (dim * n)
     if delta <= 0:
         return 1.0, mean_variance
     return min(max(beta / delta, 0.0), 1.0), mean_variance
@@ -102,16 +97,7 @@ def ledoit_wolf(view: View, /) -> tuple[float, float]:
 
 def _explained(view: View, shift: float) -> tuple[float, float]:
     """tr((S + shift)^-1 B) and tr((S + shift)^-1 S), for the total scatter S and the between-class scatter B."""
-    weights = view.counts.sqrt()
-    centring = torch.eye(view.n_classes, dtype=torch.float64, device=weights.device) - view.counts / view.n
-    mix = weights[:, None] * centring
-    identity = torch.eye(view.n_classes, dtype=torch.float64, device=weights.device)
-    products, derivative = view.mean_products_and_derivative(shift)
-    inverse = torch.linalg.inv(identity + mix @ products @ mix.T)
-    explained = view.n_classes - float(inverse.trace())
-    if not shift:
-        return explained, float(view.form.size)
-    # tr((S+s)^-1 S) = r - s tr((S+s)^-1), and S = W + F^T F moves the trace of the inverse by d/ds log det(I + G)
-    kept = view.form.size - shift * view.form_at(shift).inverse_trace(shift)
-    moved = shift * float((inverse * (mix @ derivative @ mix.T)).sum())
-    return explained, kept + moved
+    half, _ = next(view.half_solved([shift]))
+    explained = float(half[0, :, :-1].square().sum())
+    rank = view.form.size
+    return explained, rank - shift * view.form.inverse_trace(shift) if shift else float(rank)

@@ -13,9 +13,10 @@ from estimators._rows import (
 )
 from estimators._rows_jackknife import block_count, jackknife_blocks, jackknife_score, without_interactions
 from estimators._rows_quality import quality, row_credits
-from estimators._rows_search import Metric, NeighbourSearch
+from estimators._rows_search import Metric, Neighbourhood, NeighbourSearch
 from estimators.blocks import block_ids
 from estimators.errors import Degenerate, InvalidInput
+from estimators.label_free import LabelFree
 from estimators.score import Score
 
 
@@ -29,6 +30,7 @@ def knn(
     blocks: Tensor | None = None,
     test_features: Tensor | None = None,
     test_labels: Tensor | None = None,
+    label_free: LabelFree | None = None,
 ) -> Score:
     r"""How well the k nearest neighbours among the other images predict an image's label.
 
@@ -45,6 +47,7 @@ def knn(
         blocks: Block number of each row `[N]` (see `estimators.blocks`); gives a standard error and replicates.
         test_features: `[M, D]`; with them the probe is fitted on `features` and measured here.
         test_labels: Labels of `test_features`, of the same task.
+        label_free: What was found of these very rows before; their neighbours are then not searched for again.
 
     Returns:
         Classification: accuracy in [0, 1]. Multi-label: mean average precision of the neighbours' share, in (0, 1],
@@ -84,20 +87,26 @@ def knn(
     rows = feature_rows(features).cpu()
     truth = targets(labels.cpu() if isinstance(labels, Tensor) else labels, rows.shape[0])
     if test_features is None or test_labels is None:
-        return _leave_one_out(rows, truth, k, metric, blocks)
+        return _leave_one_out(rows, truth, k, metric, blocks, label_free)
     test_rows = feature_rows(test_features, name="test_features").cpu()
     return _split(rows, truth, labels.cpu(), test_rows, test_labels.cpu(), k, metric, blocks)
 
 
-def _leave_one_out(rows: Tensor, truth: Targets, k: int, metric: Metric, blocks: Tensor | None) -> Score:
+def _leave_one_out(
+    rows: Tensor, truth: Targets, k: int, metric: Metric, blocks: Tensor | None, label_free: LabelFree | None
+) -> Score:
     n = rows.shape[0]
-    digests = row_digests(rows)
-    duplicates = n - len(set(digests))
-    if duplicates == n - 1:
-        raise Degenerate("all rows are identical: no neighbour is nearer than another")
     if k >= n:
         raise Degenerate(f"{k} neighbours need more than {k} rows, there are {n}")
-    search = NeighbourSearch.build(rows, rows, truth, metric, k=k, own_rows=True, spare=_spare(k, blocks))
+    spare = _spare(k, blocks)
+    known = {} if label_free is None else label_free.neighbours
+    near = known.get((metric, k + spare))
+    if near is None:
+        near = Neighbourhood.find(rows, rows, metric, k=k, own_rows=True, spare=spare)
+        known[metric, k + spare] = near
+    if near.duplicates == n - 1:
+        raise Degenerate("all rows are identical: no neighbour is nearer than another")
+    search = NeighbourSearch(rows, rows, truth, metric, k, own_rows=True, near=near)
     predictions, exact = search.predict(None, torch.arange(n))
     value = quality(truth.task, predictions, truth.values)
     block = jackknife_blocks(blocks, n)
@@ -110,8 +119,8 @@ def _leave_one_out(rows: Tensor, truth: Targets, k: int, metric: Metric, blocks:
             "task": truth.task,
             "k": k,
             "metric": metric,
-            "duplicates": duplicates,
-            "zero_rows": search.zero_rows,
+            "duplicates": near.duplicates,
+            "zero_rows": near.zero_rows,
             "singleton_classes": _singletons(truth),
             "exact_rows": exact + more,
             "jackknife_factor": factor,
@@ -133,12 +142,13 @@ def _split(
     if test_rows.shape[1] != rows.shape[1]:
         raise InvalidInput(f"features have {rows.shape[1]} columns, test_features {test_rows.shape[1]}")
     truth, test_values = paired_targets(truth, labels, test_labels, n, m)
-    digests, test_digests = row_digests(rows), row_digests(test_rows)
-    if len(set(digests)) == 1:
+    known = set(row_digests(rows))
+    if len(known) == 1:
         raise Degenerate("all rows are identical: no neighbour is nearer than another")
     if k > n:
         raise Degenerate(f"{k} neighbours need at least {k} rows, there are {n}")
-    search = NeighbourSearch.build(rows, test_rows, truth, metric, k=k, own_rows=False, spare=_spare(k, blocks))
+    near = Neighbourhood.find(rows, test_rows, metric, k=k, own_rows=False, spare=_spare(k, blocks))
+    search = NeighbourSearch(rows, test_rows, truth, metric, k, own_rows=False, near=near)
     everything = torch.arange(m)
     predictions, exact = search.predict(None, everything)
     baseline = truth.values.mean(0).expand(m, -1) if truth.task == "regression" else None
@@ -147,7 +157,6 @@ def _split(
     n_blocks = int(block.max()) + 1
     test_block = block_ids(test_labels, n_blocks=max(n_blocks, 2))
     replicates, factor, more = _replicates(search, predictions, test_values, block, everything, test_block, baseline)
-    known = set(digests)
     return jackknife_score(
         value,
         replicates,
@@ -155,9 +164,9 @@ def _split(
             "task": truth.task,
             "k": k,
             "metric": metric,
-            "duplicates": n - len(known),
-            "duplicates_across_split": sum(digest in known for digest in test_digests),
-            "zero_rows": search.zero_rows,
+            "duplicates": near.duplicates,
+            "duplicates_across_split": sum(digest in known for digest in row_digests(test_rows)),
+            "zero_rows": near.zero_rows,
             "singleton_classes": _singletons(truth),
             "exact_rows": exact + more,
             "jackknife_factor": factor,

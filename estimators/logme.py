@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -12,12 +11,13 @@ from torch import Tensor
 from estimators.blocks import BlockMoments
 from estimators.errors import Degenerate, InvalidInput
 from estimators.evidence_curve import Terms, maximise, maximise_near
-from estimators.linalg import ShiftedForm, gram
+from estimators.linalg import gram
 from estimators.logme_published import logme_published
 from estimators.logme_targets import logme_targets
 from estimators.moments import ClassMoments
 from estimators.score import Score
 from estimators.shared import Options, Value, evaluate_case, make_case
+from estimators.shifted import NotPositive, ShiftedForm
 from estimators.view import View
 
 _MANY_CLASSES = 0.1  # of the dimensions: from here on C x C systems cost more than one more factorisation
@@ -91,6 +91,8 @@ def evidence_of_means(view: View, mixing: Tensor | None, key: str) -> Value:
     view.require_spread()
     if view.compressed:
         terms, norm, largest = _dual_terms(view, mixing)
+    elif mixing is None:
+        terms, norm, largest = _total_terms(view)
     elif view.n_classes > _MANY_CLASSES * view.dim:
         terms, norm, largest = _many_terms(view, mixing)
     else:
@@ -112,49 +114,84 @@ def evidence_of_means(view: View, mixing: Tensor | None, key: str) -> Value:
     return float(found.values.mean()), diagnostics
 
 
+def _total_terms(view: View) -> tuple[Terms, float, float]:
+    """The evidence's terms from the factored total scatter T, and norms of W and of S = T + N m m^T.
+
+    X^T t_c = n_c mu_c, so q_c = n_c - n_c^2 mu_c^T (S + tau)^-1 mu_c. In the metric U = (T + tau)^-1, with m the mean
+    and d_c = mu_c - m, the quadratic is |d_c|^2 + 1/N - N (d_c . m - 1/N)^2 / (1 + N |m|^2), whatever the size of m.
+    """
+    n, counts = view.n, view.counts
+    other, smallest, _ = _primal_terms(view, None)
+
+    def from_total(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
+        shares, logdets = [], []
+        for half, logdet in view.half_solved(taus):
+            centre = half[:, :, -1:]
+            own = half[:, :, :-1].square().sum(1)
+            across = (half[:, :, :-1] * centre).sum(1) / counts.sqrt()
+            size = 1 + n * centre.square().sum((1, 2))
+            rest = counts * (1 / n - n * (across - 1 / n).square() / size[:, None])
+            shares.append(1 - own - rest)
+            logdets.append(logdet + size.log())
+        return torch.cat(shares), torch.cat(logdets)
+
+    def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
+        try:
+            shares, logdet = from_total(taus)
+            if float(shares.min()) < view.least_share and view.form.rough:
+                view.refine()
+                shares, logdet = from_total(taus)
+        except NotPositive:
+            return other(taus)
+        if float(shares.min()) < view.least_share:
+            return other(taus)
+        tau = torch.tensor(taus, dtype=torch.float64, device=counts.device)
+        return (counts * shares).log(), logdet - view.form.size * tau.log()
+
+    return terms, smallest, view.form.norm + n * float(view.mean.square().sum())
+
+
 def _primal_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, float]:
-    """The evidence's terms from the factored within-class scatter, and norms of W and of S.
+    """The same from inverses of the within-class scatter, exact however little the features leave of the labels.
 
     With F the rows sqrt(n_c) mu_c and G = F (W + tau I)^-1 F^T, S = W + F^T F: log det(S + tau) =
-    log det(W + tau) + log det(I + G), and q_c = n_c [(I + G)^-1]_cc, since X^T t_c = n_c mu_c.
+    log det(W + tau) + log det(I + G), and q_c = n_c [(I + G)^-1]_cc.
     """
     weights = view.counts.sqrt()
     mix = torch.diag(weights) if mixing is None else weights[:, None] * mixing
-    rank = view.form.size
     identity = torch.eye(view.n_classes, dtype=torch.float64, device=weights.device)
 
-    def at(tau: float) -> tuple[Tensor, float]:
-        products, logdet = view.mean_products(tau)
-        factor, info = torch.linalg.cholesky_ex(identity + mix @ products @ mix.T)
-        if int(info):
-            raise Degenerate("class means are not resolved at the working precision")
-        inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-        log_q = (view.counts * inverse.square().sum(0)).log()
-        return log_q, logdet + 2 * float(factor.diagonal().log().sum()) - rank * math.log(tau)
-
     def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
-        log_q, logdet = zip(*(at(tau) for tau in taus), strict=True)
-        return torch.stack(log_q), torch.tensor(logdet, dtype=torch.float64, device=weights.device)
+        products, logdet = view.mean_products(taus)
+        factor, info = torch.linalg.cholesky_ex(identity + mix @ products @ mix.T)
+        if bool(info.any()):
+            raise Degenerate("class means are not resolved at the working precision")
+        inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+        log_q = (view.counts * inverse.square().sum(1)).log()
+        tau = torch.tensor(taus, dtype=torch.float64, device=weights.device)
+        logdet = logdet + 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        return log_q, logdet - view.form.size * tau.log()
 
-    return terms, view.form.norm, view.form.norm + float((mix @ view.means).square().sum())
+    smallest = float((view.counts @ view.moments.variances).max())
+    return terms, smallest, view.form.norm + float((mix @ view.means).square().sum())
 
 
-def _many_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, float]:
-    """The same from S itself, q_c = n_c - n_c^2 mu_c^T (S + tau I)^-1 mu_c: one more factorisation, no C x C system."""
-    means = view.means if mixing is None else mixing @ view.means
+def _many_terms(view: View, mixing: Tensor) -> tuple[Terms, float, float]:
+    """The same for moved means from S itself, as `_total_terms`: one more factorisation, no C x C system."""
+    means = mixing @ view.means
     scaled = view.counts.sqrt()[:, None] * means
     form = ShiftedForm(torch.addmm(view.within, scaled.T, scaled))
-    rotated = form.rotate((view.counts[:, None] * means).T)
+    rotated = form.rotate(scaled.T)
 
     def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
         explained, logdet = form.quadratics(rotated, taus)
-        q = view.counts - explained
-        if bool((q <= 1e-13 * view.counts).any()):
+        shares = 1 - explained
+        if bool((shares <= 1e-13).any()):
             raise Degenerate("class means are not resolved at the working precision")
         tau = torch.tensor(taus, dtype=torch.float64, device=rotated.device)
-        return q.log(), logdet - form.size * tau.log()
+        return (view.counts * shares).log(), logdet - form.size * tau.log()
 
-    return terms, float(view.within.diagonal().max()), form.norm
+    return terms, float((view.counts @ view.moments.variances).max()), form.norm
 
 
 def _dual_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, float]:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from estimators.errors import Degenerate, InvalidInput
 from estimators.evidence_curve import maximise
-from estimators.linalg import ShiftedForm, gram
+from estimators.linalg import gram
 from estimators.score import Score
 from estimators.shared import finish
+from estimators.shifted import ShiftedForm
 
 
 def logme_targets(features: Tensor, targets: Tensor, /, *, blocks: Tensor | None = None) -> Score:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estimators._moments_rows import check_batch, rows_left
+from estimators._moments_rows import check_batch, positions_among, rows_left
 from estimators.errors import InvalidInput
 from estimators.linalg import add_gram, gram, symmetrise
 
@@ -33,7 +33,8 @@ class ClassMoments:
         cubic: Sum of `|x - shift|^2 (x - shift)` over all images, `[D]` float64.
         quartic: Sum of `|x - shift|^4` over all images.
         second: Sum of `(x - shift)(x - shift)^T` over all images, `[D, D]` float64, or None where rows are kept.
-        rows: The features themselves, `[N, D]` float32 or float64, or None where the scatter is kept.
+        rows: The features themselves, `[N, D]` float32 or float64, or None where the scatter is kept. Neither is there
+            in what `minus` and `union` make without a scatter.
         row_labels: Class index of each kept row, `[N]` int64, or None.
     """
 
@@ -107,15 +108,17 @@ class ClassMoments:
         scaled = self.sums / self.counts[:, None].to(torch.float64).sqrt()
         return self.second_about_shift() - scaled.T @ scaled
 
-    def quartic_about_mean(self) -> float:
-        """Sum of `|x - mean|^4` over all images."""
-        return self._higher_about(self.shift - self.mean)[1]
+    def quartic_about_mean(self, moved: Tensor | None = None, /) -> float:
+        """Sum of `|x - mean|^4` over all images; without a scatter, given its product with `shift - mean`."""
+        return self._higher_about(self.shift - self.mean, moved)[1]
 
-    def _higher_about(self, d: Tensor) -> tuple[Tensor, float]:
-        """Cubic and quartic sums about the point `shift - d`."""
+    def _higher_about(self, d: Tensor, moved: Tensor | None = None) -> tuple[Tensor, float]:
+        """Cubic and quartic sums about the point `shift - d`, from the total scatter's product with d where given."""
         n, s, dd = self.n, self.sums.sum(0), float(d @ d)
         trace = float(self.squares.sum())
-        if self.second is not None:
+        if moved is not None:
+            second_d = moved + s * (float(s @ d) / n)
+        elif self.second is not None:
             second_d = self.second @ d
         else:
             rows = self._need_rows().to(torch.float64) - self.shift
@@ -148,14 +151,14 @@ class ClassMoments:
         return ClassMoments.union((self, other))
 
     @classmethod
-    def union(cls, parts: Sequence[ClassMoments], /) -> ClassMoments:
-        """Moments of the union of disjoint sets of images of the same model."""
+    def union(cls, parts: Sequence[ClassMoments], /, *, scatter: bool = True) -> ClassMoments:
+        """Moments of the union of disjoint sets of images of the same model; without rows or `scatter` if told so."""
         first = parts[0]
         for part in parts[1:]:
             first._check_compatible(part)
         moved = [part.about(first.shift) for part in parts]
         labels = tuple(sorted({label for part in moved for label in part.labels}))
-        at = [_positions(part.labels, labels, first.shift) for part in moved]
+        at = [positions_among(part.labels, labels, first.shift) for part in moved]
 
         def spread(values: list[Tensor]) -> Tensor:
             out = values[0].new_zeros((len(labels), *values[0].shape[1:]))
@@ -164,7 +167,9 @@ class ClassMoments:
             return out
 
         second, rows, row_labels = None, None, None
-        if all(part.rows is not None for part in moved) and sum(part.n for part in moved) < first.dim:
+        if not scatter:
+            pass
+        elif all(part.rows is not None for part in moved) and sum(part.n for part in moved) < first.dim:
             rows = torch.cat([part._need_rows() for part in moved])
             row_labels = torch.cat([index[part._need_row_labels()] for index, part in zip(at, moved, strict=True)])
         else:
@@ -189,11 +194,15 @@ class ClassMoments:
 
     def __sub__(self, other: ClassMoments) -> ClassMoments:
         """Moments of the images of `self` that are not among those of `other`, which must be a subset of them."""
+        return self.minus(other, scatter=True)
+
+    def minus(self, other: ClassMoments, /, *, scatter: bool) -> ClassMoments:
+        """The same; without rows or a `scatter`, which cost the most, if told so."""
         self._check_compatible(other)
         other = other.about(self.shift)
         if not set(other.labels) <= set(self.labels):
             raise InvalidInput(f"cannot subtract classes that are absent: {set(other.labels) - set(self.labels)}")
-        at = _positions(other.labels, self.labels, self.shift)
+        at = positions_among(other.labels, self.labels, self.shift)
         counts = self.counts.index_add(0, at, -other.counts)
         if bool((counts < 0).any()):
             raise InvalidInput("cannot subtract more images of a class than there are")
@@ -202,7 +211,9 @@ class ClassMoments:
         keep = counts > 0
         labels = tuple(label for label, kept in zip(self.labels, keep.tolist(), strict=True) if kept)
         second, rows, row_labels = None, None, None
-        if self.rows is not None:
+        if not scatter:
+            pass
+        elif self.rows is not None:
             if other.rows is None:
                 raise InvalidInput("cannot take a scatter away from rows")
             mask = rows_left(self.rows, self._need_row_labels(), other.rows, at[other._need_row_labels()])
@@ -390,8 +401,3 @@ class MomentAccumulator:
         else:
             self._cubic = like.new_zeros(dim)
         self._counts, self._sums, self._squares = counts, sums, squares
-
-
-def _positions(of: tuple[int, ...], among: tuple[int, ...], like: Tensor) -> Tensor:
-    index = {label: i for i, label in enumerate(among)}
-    return torch.tensor([index[label] for label in of], dtype=torch.int64, device=like.device)

@@ -153,6 +153,8 @@ def _evaluate_alone(
         keywords["background"] = evidence.background_statistics()
     if spec.takes_blocks and standard_errors:
         keywords["blocks"] = evidence.block_ids()
+    if spec.takes_label_free:
+        keywords["label_free"] = evidence.label_free
     try:
         score = entry(*(getattr(evidence, name) for name in spec.arguments), **keywords)
     except EstimatorError as error:
@@ -205,7 +207,13 @@ def _case(evidence: Evidence, standard_errors: bool) -> Case:
     blocks = evidence.block_ids()
     if not standard_errors:
         return Case(moments.total, features=evidence.features, labels=evidence.labels, blocks=blocks)
-    return Case(moments, features=evidence.features, labels=evidence.labels, blocks=blocks)
+    return Case(
+        moments,
+        features=evidence.features,
+        labels=evidence.labels,
+        blocks=blocks,
+        label_free=evidence.label_free if evidence.moments is None else None,
+    )
 
 
 def _options(evidence: Evidence, given: Mapping[str, object]) -> Options:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -10,10 +10,14 @@ from torch import Tensor
 
 from estimators.blocks import BlockMoments
 from estimators.errors import Degenerate, InvalidInput
-from estimators.linalg import ShiftedForm, gram
+from estimators.label_free import WHOLE, LabelFree
+from estimators.linalg import gram
 from estimators.moments import ClassMoments
+from estimators.shifted import ShiftedForm
 
 _ROUGH_FROM = 512  # dimensions from which a replicate's scatter is reduced in float32
+_LEAST, _LEAST_ROUGH = 1e-4, 1e-2  # in float32 a replicate is then off by 0.006 of their spread
+_EXACT = "exact"  # where a view's memo holds that float32 does not do for its replicates
 
 
 class View:
@@ -22,9 +26,9 @@ class View:
     With at least as many images as dimensions these are the features' own. With fewer, everything that does not change
     under a rotation is computed in the span of the rows, an `[N, N]` problem; the remaining dimensions hold nothing.
 
-    The total scatter about any centre is the within-class scatter W plus one of rank at most C made of class means.
-    So one factorisation of W serves every shifted inverse of W, of the total and of the raw second moment, and also of
-    the same data with class means moved (PED moves nothing else): only `C x C` matrices differ.
+    The total scatter T about the mean is the within-class scatter W plus one of rank at most C made of class means.
+    So one factorisation of T serves every shifted inverse of T, of W and of the raw second moment, and also of the same
+    data with class means moved (PED moves nothing else): only `C x C` matrices differ. And no label changes T.
 
     Attributes:
         moments: The class moments.
@@ -47,8 +51,11 @@ class View:
         classes: Tensor | None = None,
         parent: View | None = None,
         kept: Tensor | None = None,
+        part: ClassMoments | None = None,
+        block: int = WHOLE,
+        label_free: LabelFree | None = None,
     ) -> None:
-        """Wrap moments; `kept` are the rows of `parent` that remain."""
+        """Wrap moments; `kept` are the rows of `parent` that remain, `part` the moments of the block left out."""
         self.moments = moments
         self.n = moments.n
         self.dim = moments.dim
@@ -60,8 +67,11 @@ class View:
         self.parts: tuple[ClassMoments, ...] = ()
         self.row_blocks: Tensor | None = None
         self.memo: dict[str, object] = {}
-        self._may_be_rough = parent is not None and self.dim >= _ROUGH_FROM and not self.compressed
-        self._shifted: dict[float, tuple[Tensor, float]] = {}
+        near = parent is not None and _EXACT not in parent.memo
+        self._may_be_rough = near and self.dim >= _ROUGH_FROM and not self.compressed
+        self.part = part
+        self._block = block
+        self._forms = None if label_free is None or self.compressed else label_free.forms
 
     @property
     def n_classes(self) -> int:
@@ -94,12 +104,57 @@ class View:
         return sums.index_add(0, labels, self.coordinates) / self.counts[:, None]
 
     @cached_property
+    def mean(self) -> Tensor:
+        """Mean of all rows `[r]` float64 in working coordinates."""
+        return self.moments.mean if not self.compressed else self.counts @ self.means / self.n
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """Class means less the mean of all, times the root of their counts: `[C, r]`, whose Gram is T - W."""
+        return self.counts.sqrt()[:, None] * (self.means - self.mean)
+
+    @cached_property
+    def total(self) -> Tensor:
+        """Total scatter T about the mean of all `[r, r]` float64 in working coordinates."""
+        if self.compressed:
+            return gram(self.coordinates, self.mean)
+        if self.parent is None or self.part is None:
+            return self.moments.total_scatter()
+        part, step = self._leaving()
+        return (
+            self.parent.total - part.total_scatter() - torch.outer(step, step) * (part.n * (self.n + part.n) / self.n)
+        )
+
+    def _leaving(self) -> tuple[ClassMoments, Tensor]:
+        """The block left out, and how far its mean lies from the mean of all."""
+        if self.parent is None or self.part is None:
+            raise InvalidInput("no block is left out")
+        return self.part, self.part.mean - self.parent.mean
+
+    @cached_property
+    def _rough_total(self) -> Tensor:
+        """The same with a block left out, in float32: one product where the block keeps rows."""
+        part, step = self._leaving()
+        if self.parent is None or part.rows is None:
+            return self.total.to(torch.float32)
+        rows = part.rows.new_empty(part.n + 1, self.dim, dtype=torch.float32)
+        rows[:-1] = part.rows - self.parent.mean.to(part.rows.dtype)
+        rows[-1] = step * (part.n / self.n**0.5)
+        return torch.addmm(self.parent._single_total, rows.T, rows, alpha=-1)
+
+    @cached_property
+    def _single_total(self) -> Tensor:
+        return self.total.to(torch.float32)
+
+    def total_inner(self, other: Tensor, /) -> float:
+        """Sum of the products of T's entries and another matrix's `[r, r]`."""
+        total = self._rough_total if self._may_be_rough else self.total
+        return float(other.reshape(-1) @ total.reshape(-1).to(torch.float64))
+
+    @cached_property
     def within(self) -> Tensor:
         """Within-class scatter W `[r, r]` float64 in working coordinates."""
-        if not self.compressed:
-            return self.moments.within_scatter()
-        residual = self.coordinates - self.means[self.row_classes]
-        return gram(residual, residual.new_zeros(residual.shape[1]))
+        return torch.addmm(self.total, self.offsets.T, self.offsets, alpha=-1)
 
     @cached_property
     def within_trace(self) -> float:
@@ -110,40 +165,114 @@ class View:
     @cached_property
     def within_squared(self) -> float:
         """Sum of the squares of W's entries."""
-        flat = self.within.reshape(-1)
-        return float(flat @ flat)
+        offsets = self.rotated[:, :-1]
+        across = float((offsets * self.form.multiply(offsets)).sum())
+        return self.form.squared - 2 * across + float((offsets.T @ offsets).square().sum())
+
+    @cached_property
+    def quartic(self) -> float:
+        """Sum of `|x - mean|^4` over all images."""
+        d = self.moments.shift - self.moments.mean
+        if self.moments.rows is not None or self.moments.second is not None:
+            return self.moments.quartic_about_mean()
+        moved = self.form.unrotate(self.form.multiply(self.form.rotate(d[:, None])))[:, 0]
+        return self.moments.quartic_about_mean(moved)
 
     @cached_property
     def form(self) -> ShiftedForm:
-        """W, prepared for shifted systems; with a block left out, in float32 until a shift is too small (`form_at`)."""
-        return ShiftedForm(self.within, rough=self._may_be_rough)
+        """T, prepared for shifted systems; with a block left out, in float32 until a shift is too small (`form_at`)."""
+        if self._forms is not None and self._block in self._forms:
+            return self._forms[self._block]
+        found = ShiftedForm(self._rough_total if self._may_be_rough else self.total)
+        if self._forms is not None:
+            self._forms[self._block] = found
+        return found
 
     def form_at(self, shift: float, /) -> ShiftedForm:
-        """W, prepared for a system with this shift; the basis of `rotated_means` is its own."""
-        if self._may_be_rough and not self.form.resolves(shift):
-            self._may_be_rough = False
-            self.__dict__.pop("form")
-            self.__dict__.pop("rotated_means", None)
+        """T, prepared for a system with this shift; the basis of `rotated` is its own."""
+        if not self.form.resolves(shift):
+            self.refine()
         return self.form
 
+    def refine(self) -> None:
+        """Factor T again, in float64, as the other blocks will be at once."""
+        self._may_be_rough = False
+        if self.parent is not None:
+            self.parent.memo[_EXACT] = True
+        if self._forms is not None:
+            self._forms.pop(self._block, None)
+        for name in ("form", "rotated", "within_squared", "quartic"):
+            self.__dict__.pop(name, None)
+
     @cached_property
-    def rotated_means(self) -> Tensor:
-        """Class means `[r, C]` in the basis of `form`."""
-        return self.form.rotate(self.means.T)
+    def rotated(self) -> Tensor:
+        """`offsets` and the mean `[r, C + 1]` in the basis of `form`."""
+        return self.form.rotate(torch.cat([self.offsets, self.mean[None]]).T)
 
-    def mean_products(self, shift: float, /) -> tuple[Tensor, float]:
-        """`M (W + shift I)^-1 M^T` `[C, C]` for the class means M, and `log det (W + shift I)`."""
-        if shift not in self._shifted:
-            solved, logdet = self.form_at(shift).solve(self.rotated_means, shift)
-            product = self.rotated_means.T @ solved
-            self._shifted[shift] = (0.5 * (product + product.T), logdet)
-        return self._shifted[shift]
+    @property
+    def least_share(self) -> float:
+        """What share may be left of a quantity after nearly all is taken away, and still have digits enough."""
+        return _LEAST_ROUGH if self.form.rough else _LEAST
 
-    def mean_products_and_derivative(self, shift: float, /) -> tuple[Tensor, Tensor]:
-        """`M (W + shift I)^-1 M^T` and `M (W + shift I)^-2 M^T`, both `[C, C]`."""
-        solved, _ = self.form_at(shift).solve(self.rotated_means, shift)
-        product = self.rotated_means.T @ solved
-        return 0.5 * (product + product.T), solved.T @ solved
+    def half_solved(self, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor]]:
+        """`L^-1 rotated` `[S, r, C + 1]` and `log det (T + shift I)` `[S]`, a few shifts at a time."""
+        return self.form_at(min(shifts)).half_solve(self.rotated, shifts)
+
+    def mean_products(self, shifts: Sequence[float], /) -> tuple[Tensor, Tensor]:
+        """`M (W + shift I)^-1 M^T` `[S, C, C]` for the class means M, and `log det (W + shift I)` `[S]`."""
+        found = self._from_total(shifts)
+        if found is None and self.form.rough:
+            self.refine()
+            found = self._from_total(shifts)
+        return found if found is not None else self._from_within(shifts)
+
+    def _from_total(self, shifts: Sequence[float]) -> tuple[Tensor, Tensor] | None:
+        """None where W is too small a part of T in some direction for what is left of it to be known.
+
+        With F the offsets and U = (T + shift)^-1, (W + shift)^-1 = U + U F^T (I - F U F^T)^-1 F U.
+        """
+        products, logdets = [], []
+        back = torch.cat([self.counts.rsqrt().diag(), torch.ones_like(self.counts)[:, None]], 1)
+        for half, logdet in self.half_solved(shifts):
+            every = half.mT @ half
+            factor = self._rest(every[:, :-1, :-1])
+            if factor is None:
+                return None
+            along = torch.linalg.solve_triangular(factor, every[:, :-1], upper=False)
+            products.append(back @ (every + along.mT @ along) @ back.T)
+            logdets.append(logdet + 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1))
+        return torch.cat(products), torch.cat(logdets)
+
+    def _rest(self, explained: Tensor) -> Tensor | None:
+        """Cholesky factors of I - F U F^T `[S, C, C]`, None where one is too near to singular."""
+        identity = torch.eye(self.n_classes, dtype=torch.float64, device=explained.device)
+        factor: Tensor
+        factor, info = torch.linalg.cholesky_ex(identity - explained)
+        if bool(info.any()) or float(factor.diagonal(dim1=1, dim2=2).square().min()) < self.least_share:
+            return None
+        return factor
+
+    def _from_within(self, shifts: Sequence[float]) -> tuple[Tensor, Tensor]:
+        form, rotated = self._within_form
+        found = [(half.mT @ half, logdet) for half, logdet in form.half_solve(rotated, shifts)]
+        return torch.cat([products for products, _ in found]), torch.cat([logdet for _, logdet in found])
+
+    @cached_property
+    def _within_form(self) -> tuple[ShiftedForm, Tensor]:
+        form = ShiftedForm(self.within)
+        return form, form.rotate(self.means.T)
+
+    def solve_within(self, columns: Tensor, shift: float, /) -> Tensor:
+        """`(W + shift I)^-1 C` `[r, m]` for columns in working coordinates."""
+        form = self.form_at(shift)
+        offsets = self.rotated[:, :-1]
+        solved = form.solve(torch.cat([offsets, form.rotate(columns)], 1), shift)
+        along, own = solved[:, : self.n_classes], solved[:, self.n_classes :]
+        factor = self._rest((offsets.T @ along)[None])
+        if factor is None:
+            form, _ = self._within_form
+            return form.unrotate(form.solve(form.rotate(columns), shift))
+        return form.unrotate(own + along @ torch.cholesky_solve(offsets.T @ own, factor[0]))
 
     @property
     def row_classes(self) -> Tensor:
@@ -203,18 +332,20 @@ class Case:
         features: Tensor | None = None,
         labels: Tensor | None = None,
         blocks: Tensor | None = None,
+        label_free: LabelFree | None = None,
     ) -> None:
         """From moments and, where an estimator looks at rows again, the rows with their class ids and blocks."""
         self.blocks = moments if isinstance(moments, BlockMoments) else None
+        self._label_free = label_free
         total = moments.total if isinstance(moments, BlockMoments) else moments
         classes = None
         if total.rows is None and features is not None and labels is not None:
             classes = torch.searchsorted(torch.tensor(total.labels, device=features.device), labels.to(features.device))
             self._block_of_row = None if blocks is None else blocks.to(features.device)
-            self.total = View(total, features=features, classes=classes)
+            self.total = View(total, features=features, classes=classes, label_free=label_free)
         else:
             self._block_of_row = None
-            self.total = View(total)
+            self.total = View(total, label_free=label_free)
             if self.blocks is not None:
                 sizes = torch.tensor([part.n for part in self.blocks.parts])
                 self._block_of_row = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(total.shift.device)
@@ -231,4 +362,8 @@ class Case:
         if self.blocks is None:
             raise InvalidInput("there are no blocks to leave out")
         kept = None if self._block_of_row is None else self._block_of_row != block
-        return View(self.blocks.without(block), parent=self.total, kept=kept)
+        part = self.blocks.parts[block]
+        if self.total.compressed:
+            return View(self.blocks.without(block), parent=self.total, kept=kept)
+        moments = self.total.moments.minus(part, scatter=False)
+        return View(moments, parent=self.total, kept=kept, part=part, block=block, label_free=self._label_free)

@@ -18,7 +18,7 @@ from service.compute.precision import PROBE_IMAGES, PrecisionPolicy, extractor_f
 from service.compute.reference import ReferenceSet, WarmMoments
 from service.compute.scoring import score_model
 from service.compute.streams import Limits
-from service.compute.warm import WarmModels
+from service.compute.warm import WarmFindings, WarmModels
 from service.core.errors import Cancelled
 from service.embeddings.protocol import EmbeddingStore, StoreKey
 from service.rankings.results import Failed, Scored
@@ -42,6 +42,7 @@ class Workplace:
     precision: PrecisionPolicy
     models: WarmModels
     warm: WarmMoments
+    findings: WarmFindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def compute_group(
             store=at.store,
             reference=reference,
             warm=at.warm,
+            findings=at.findings,
         )
         done(
             ident,

@@ -10,6 +10,7 @@ from estimators.catalog import SPECS, Need
 from estimators.evidence import Evidence
 from estimators.panel import Evaluation, evaluate
 from service.compute.reference import ReferenceSet, WarmMoments
+from service.compute.warm import WarmFindings
 from service.embeddings.protocol import EmbeddingStore, Kind, StoreKey
 from service.scoring.evidence import params_id
 from service.scoring.repository import StoredScore
@@ -27,27 +28,32 @@ def score_model(
     store: EmbeddingStore,
     reference: ReferenceSet | None,
     warm: WarmMoments,
+    findings: WarmFindings,
 ) -> list[StoredScore]:
     """Every named estimator on one model's embeddings of `hashes` (in content-hash order, so that blocks pair up)."""
     if not estimators:
         return []
-    features = torch.from_numpy(store.get(StoreKey(project_id, extractor_id), hashes))
+    key = StoreKey(project_id, extractor_id)
+    features = torch.from_numpy(store.get(key, hashes))
     needs = frozenset[Need]().union(*(SPECS[name].needs for name in estimators))
     probs, moments, rows = None, None, None
     if has_source_probs and Need.SOURCE_PROBS in needs:
         probs = torch.from_numpy(store.get(StoreKey(project_id, extractor_id, Kind.SOURCE_PROBS), hashes))
     if reference is not None and Need.BACKGROUND in needs:
-        moments = warm.of(reference, StoreKey(project_id, extractor_id), store)
+        moments = warm.of(reference, key, store)
     if reference is not None and Need.REFERENCE_FEATURES in needs:
-        rows = torch.from_numpy(store.get(StoreKey(project_id, extractor_id), reference.hashes))
+        rows = torch.from_numpy(store.get(key, reference.hashes))
     evidence = Evidence(
         labels=torch.from_numpy(labels),
         features=features,
         source_probs=probs,
         reference_moments=moments,
         reference_features=rows,
+        label_free=findings.of(key, hashes, features),
     )
-    return [stored_score(name, evaluation) for name, evaluation in evaluate(evidence, estimators).items()]
+    found = evaluate(evidence, estimators)
+    findings.trim()
+    return [stored_score(name, evaluation) for name, evaluation in found.items()]
 
 
 def stored_score(name: str, evaluation: Evaluation, /) -> StoredScore:

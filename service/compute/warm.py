@@ -1,19 +1,25 @@
-"""The models last used stay loaded, so that a ranking with little to embed reads no weights.
+"""What stays in memory between tasks: the models last used, and what scoring found that no label changes.
 
 Nothing here loads torch before it is needed, so that a worker's context can hold this.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.embeddings.protocol import StoreKey
 from zoo.catalog import ModelCard, Precision, extractor_id
 
 if TYPE_CHECKING:
     import torch
 
+    from estimators.label_free import LabelFree
     from zoo.extract import Extractor
+
+FOUND_BYTES = 1 << 30  # about eight models of 1280 features and 5,000 images
+NEW_SHARE = 0.1  # of the images: with more new ones neighbours are searched for again
 
 _Key = tuple[str, int, str]
 
@@ -58,6 +64,38 @@ class WarmModels:
         if setting or key not in self._batches:
             self._batches[key] = batch_size(extractor, setting)
         return self._batches[key]
+
+
+@dataclass(slots=True)
+class WarmFindings:
+    """What the estimators last found that no label changes, by extractor and images; the longest unused go first."""
+
+    kept_bytes: int = FOUND_BYTES
+    _kept: "OrderedDict[tuple[StoreKey, tuple[bytes, ...]], LabelFree]" = field(default_factory=OrderedDict)
+
+    def of(self, key: StoreKey, hashes: Sequence[bytes], features: "torch.Tensor", /) -> "LabelFree":
+        """What is known of these images, which are in the order of their hashes; it grows while they are scored."""
+        from estimators.label_free import LabelFree
+
+        name = (key, tuple(hashes))
+        found = self._kept.pop(name, None) or self._grown(key, hashes, features) or LabelFree()
+        self._kept[name] = found
+        return found
+
+    def trim(self) -> None:
+        while self._kept and sum(found.nbytes for found in self._kept.values()) > self.kept_bytes:
+            self._kept.popitem(last=False)
+
+    def _grown(self, key: StoreKey, hashes: Sequence[bytes], features: "torch.Tensor") -> "LabelFree | None":
+        """From the last of this extractor's sets that these images add a few to."""
+        import torch
+
+        place = {value: i for i, value in enumerate(hashes)}
+        for (other, images), found in reversed(self._kept.items()):
+            few = len(images) < len(hashes) <= (1 + NEW_SHARE) * len(images)
+            if other == key and few and len(place) == len(hashes) and all(value in place for value in images):
+                return found.grown(features, torch.tensor([place[value] for value in images]))
+        return None
 
 
 def _key(extractor: "Extractor") -> _Key:

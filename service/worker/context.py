@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.blobs.store import BlobStore
 from service.compute.reference import WarmMoments
-from service.compute.warm import WarmModels
+from service.compute.warm import WarmFindings, WarmModels
 from service.core.db import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
@@ -29,6 +29,7 @@ class WorkerContext:
     limits: Limits
     models: WarmModels
     warm: WarmMoments = field(default_factory=WarmMoments)
+    findings: WarmFindings = field(default_factory=WarmFindings)
     worker_id: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{new_id('wk')[-8:]}")
 
     @classmethod

@@ -41,4 +41,5 @@ def workplace(context: WorkerContext, project_id: str, /) -> Workplace:
         precision=PrecisionPolicy(wanted=settings.worker.precision, decided=known, settle=settled),
         models=context.models,
         warm=context.warm,
+        findings=context.findings,
     )

@@ -1,0 +1,242 @@
+"""A symmetric matrix prepared once for many shifted systems, without its eigenvectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from estimators.errors import Degenerate
+
+_BAND = 64  # rows of a block: wide enough for matrix products, narrow enough for cheap shifts
+_REDUCED_FROM = 3 * _BAND
+_AT_ONCE = 2**22  # numbers in the half-solved columns of the shifts that are taken together
+_FLOAT32_ROUNDING = 2.0**-24
+_LITTLE = 1e-3
+_SMALL_SHIFT = 1e-9  # of the norm: below it the trace of the inverse is taken from eigenvalues
+
+_Steps = Iterator[tuple[slice, Tensor, Tensor | None]]
+
+
+class NotPositive(Degenerate):
+    """A shifted matrix is singular at the working precision."""
+
+
+class ShiftedForm:
+    """A symmetric positive semi-definite matrix prepared for many shifted systems `(A + shift I) x = b`.
+
+    On the CPU the matrix is brought to block-tridiagonal form, `A = Q B Q^T` with blocks of 64 rows, by blocks of
+    reflectors: all of it matrix products, at a fraction of the cost of eigenvectors or of a tridiagonal form. After
+    that each shift costs one sweep over the blocks, several shifts at a time. Elsewhere the eigenvectors are computed.
+
+    A matrix given in float32 is reduced in float32 (good enough beside a standard error where `resolves` says so); what
+    follows is float64 either way.
+    """
+
+    def __init__(self, matrix: Tensor, /) -> None:
+        """Factor a symmetric `[r, r]` float64 or float32 matrix (left unchanged)."""
+        self.size = int(matrix.shape[0])
+        self.rough = matrix.dtype == torch.float32
+        self._device = matrix.device
+        self._values: Tensor | None = None
+        self._resolved = math.inf  # a smaller shift may be too small
+        self._traces: dict[float, float] = {}
+        if matrix.device.type != "cpu":
+            self._values, self._vectors = torch.linalg.eigh(matrix.to(torch.float64))
+            self.norm = float(self._values.abs().max())
+            return
+        self._reflectors: list[tuple[int, Tensor, Tensor]] = []
+        reduced = matrix.clone()
+        if self.size >= _REDUCED_FROM:
+            self._reduce(reduced)
+        step = _BAND if self._reflectors else max(self.size, 1)
+        self._rows = [slice(start, min(start + step, self.size)) for start in range(0, self.size, step)]
+        self._blocks = [reduced[rows, rows].to(torch.float64) for rows in self._rows]
+        self._below = [reduced[low, high].to(torch.float64) for high, low in pairwise(self._rows)]
+        sums = torch.cat([block.abs().sum(1) for block in self._blocks])
+        for (high, low), block in zip(pairwise(self._rows), self._below, strict=True):
+            sums[low] += block.abs().sum(1)
+            sums[high] += block.abs().sum(0)
+        self.norm = float(sums.max())
+
+    def _reduce(self, a: Tensor) -> None:
+        """Bring `a` to blocks, in place; each panel's reflectors are I - V T V^T."""
+        for start in range(0, self.size - _BAND, _BAND):
+            below = slice(start + _BAND, self.size)
+            factored, tau = torch.geqrf(a[below, start : start + _BAND])
+            wide = tau.shape[0]
+            v = factored[:, :wide].tril(-1)
+            v.diagonal().fill_(1.0)
+            v = v * (tau != 0)
+            # V^T V is T^-1 + T^-T
+            inverse = (v.T @ v).triu(1)
+            inverse.diagonal().copy_(torch.where(tau != 0, 1 / tau, 1.0))
+            t = torch.linalg.solve_triangular(inverse, torch.eye(wide, dtype=a.dtype), upper=True)
+            rest = a[below, below]
+            vt = v @ t
+            p = rest @ vt
+            y = p.addmm_(v, vt.T @ p, alpha=-0.5)
+            rest.addmm_(torch.cat([v, y], 1), torch.cat([y, v], 1).T, alpha=-1)
+            a[start + _BAND : start + _BAND + wide, start : start + _BAND] = factored[:wide].triu()
+            self._reflectors.append((start + _BAND, v, t))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        if self._values is not None:
+            return 8 * (self.size + 1) * self.size
+        held = [*self._blocks, *self._below, *(part for _, *parts in self._reflectors for part in parts)]
+        return sum(part.numel() * part.element_size() for part in held)
+
+    def resolves(self, shift: float, /) -> bool:
+        """Whether rounding in float32, if the form was reduced in it, changes shifted eigenvalues little on average."""
+        if self.rough and shift < self._resolved:
+            if _FLOAT32_ROUNDING * self.norm * self.inverse_trace(shift) >= _LITTLE * self.size:
+                return False
+            self._resolved = shift
+        return True
+
+    def rotate(self, columns: Tensor, /) -> Tensor:
+        """`Q^T C` for columns `[r, m]`: right-hand sides in the basis in which all else works."""
+        if self._values is not None:
+            turned: Tensor = self._vectors.T @ columns
+            return turned
+        out = columns.to(torch.float32 if self.rough else torch.float64, copy=True)
+        for start, v, t in self._reflectors:
+            out[start:].addmm_(v, t.T @ (v.T @ out[start:]), alpha=-1)
+        return out.to(torch.float64)
+
+    def unrotate(self, rotated: Tensor, /) -> Tensor:
+        """`Q C` for rotated columns `[r, m]`: the inverse of `rotate`."""
+        if self._values is not None:
+            turned: Tensor = self._vectors @ rotated
+            return turned
+        out = rotated.to(torch.float32 if self.rough else torch.float64, copy=True)
+        for start, v, t in reversed(self._reflectors):
+            out[start:].addmm_(v, t @ (v.T @ out[start:]), alpha=-1)
+        return out.to(torch.float64)
+
+    def multiply(self, rotated: Tensor, /) -> Tensor:
+        """`Q^T A Q C` for rotated columns `[r, m]`."""
+        if self._values is not None:
+            return self._values[:, None] * rotated
+        out = torch.cat([block @ rotated[rows] for block, rows in zip(self._blocks, self._rows, strict=True)])
+        for (high, low), block in zip(pairwise(self._rows), self._below, strict=True):
+            out[low] += block @ rotated[high]
+            out[high] += block.T @ rotated[low]
+        return out
+
+    @property
+    def squared(self) -> float:
+        """Sum of the squares of the matrix's entries."""
+        if self._values is not None:
+            return float(self._values.square().sum())
+        beside = sum(float(block.square().sum()) for block in self._below)
+        return sum(float(block.square().sum()) for block in self._blocks) + 2 * beside
+
+    def half_solve(self, rotated: Tensor, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor]]:
+        """`L^-1 C` `[S, r, m]` for rotated columns C, `L L^T = A + shift I`, and `log det (A + shift I)` `[S]`.
+
+        Inner products of the result are those of the columns in the metric of the shifted inverse. A few shifts come
+        at a time, so that memory does not grow with their number.
+        """
+        step = max(1, _AT_ONCE // max(1, rotated.numel()))
+        for start in range(0, len(shifts), step):
+            added = torch.tensor(shifts[start : start + step], dtype=torch.float64, device=self._device)
+            if self._values is None:
+                yield self._sweep(rotated, added)
+            else:
+                values = self._values.clamp_min(0.0) + added[:, None]
+                yield rotated / values.sqrt()[:, :, None], values.log().sum(1)
+
+    def _sweep(self, rotated: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+        out = rotated.new_empty(len(added), *rotated.shape)
+        logdet = torch.zeros_like(added)
+        previous = rotated[:0]
+        for rows, factor, beside in self._steps(added):
+            right = rotated[rows] if beside is None else rotated[rows] - beside.mT @ previous
+            previous = torch.linalg.solve_triangular(factor, right.expand(len(added), -1, -1), upper=False)
+            out[:, rows] = previous
+            logdet += 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        return out, logdet
+
+    def _steps(self, added: Tensor) -> _Steps:
+        """Block by block: rows, Cholesky factor of the block less what came before, and the block above it.
+
+        The block beside the diagonal is transposed and divided by the factor above: `beside^T` is L's.
+        """
+        beside: Tensor | None = None
+        for i, (rows, block) in enumerate(zip(self._rows, self._blocks, strict=True)):
+            left = block + added[:, None, None] * torch.eye(block.shape[0], dtype=torch.float64)
+            if beside is not None:
+                left -= beside.mT @ beside
+            factor, info = torch.linalg.cholesky_ex(left)
+            if bool(info.any()):
+                raise NotPositive("the scatter of the features is not positive definite at the working precision")
+            yield rows, factor, beside
+            if i < len(self._below):
+                right = self._below[i].T.expand(len(added), -1, -1)
+                beside = torch.linalg.solve_triangular(factor, right, upper=False)
+
+    def solve(self, rotated: Tensor, shift: float, /) -> Tensor:
+        """`(A + shift I)^-1 C` in the rotated basis, for rotated columns `[r, m]`."""
+        if self._values is not None:
+            return rotated / (self._values.clamp_min(0.0) + shift)[:, None]
+        out = torch.empty_like(rotated)
+        steps = list(self._steps(torch.tensor([shift], dtype=torch.float64)))
+        for i, (rows, factor, beside) in enumerate(steps):
+            right = rotated[rows] if beside is None else rotated[rows] - beside[0].T @ out[steps[i - 1][0]]
+            out[rows] = torch.linalg.solve_triangular(factor[0], right, upper=False)
+        for i in reversed(range(len(steps))):
+            rows, factor, _ = steps[i]
+            if i + 1 < len(steps):
+                after, _, beside = steps[i + 1]
+                if beside is not None:
+                    out[rows] -= beside[0] @ out[after]
+            out[rows] = torch.linalg.solve_triangular(factor[0].T, out[rows], upper=True)
+        return out
+
+    def quadratics(self, rotated: Tensor, shifts: Sequence[float], /) -> tuple[Tensor, Tensor]:
+        """`c^T (A + shift I)^-1 c` `[S, m]` for rotated columns c `[r, m]`, and `log det (A + shift I)` `[S]`."""
+        forms, logdets = zip(
+            *((half.square().sum(1), logdet) for half, logdet in self.half_solve(rotated, shifts)), strict=True
+        )
+        return torch.cat(forms), torch.cat(logdets)
+
+    def inverse_trace(self, shift: float, /) -> float:
+        """`tr((A + shift I)^-1)` for a positive shift; kept, since the same shifts come again."""
+        if shift not in self._traces:
+            small = self._values is not None or shift < _SMALL_SHIFT * self.norm
+            whole = float((1.0 / (self.eigenvalues() + shift)).sum()) if small else self._inverse_trace(shift)
+            self._traces[shift] = whole
+        return self._traces[shift]
+
+    def _inverse_trace(self, shift: float) -> float:
+        # what is left of a block's inverse once those below it are known: Z = D^-1 + D^-1 B^T Z' B D^-1
+        total, inverse = 0.0, torch.zeros(0, 0, dtype=torch.float64)
+        beside: Tensor | None = None
+        for _, factor, above in reversed(list(self._steps(torch.tensor([shift], dtype=torch.float64)))):
+            root = torch.linalg.inv(factor[0])
+            middle = torch.eye(root.shape[0], dtype=torch.float64)
+            if beside is not None:
+                middle = middle + beside @ inverse @ beside.T
+            inverse = root.T @ middle @ root
+            total += float(inverse.trace())
+            beside = None if above is None else above[0]
+        return total
+
+    def eigenvalues(self) -> Tensor:
+        """All eigenvalues, ascending, rounding below zero cut off."""
+        if self._values is not None:
+            cut: Tensor = self._values.clamp_min(0.0)
+            return cut
+        whole = torch.zeros(self.size, self.size, dtype=torch.float64)
+        for rows, block in zip(self._rows, self._blocks, strict=True):
+            whole[rows, rows] = block
+        for (high, low), block in zip(pairwise(self._rows), self._below, strict=True):
+            whole[low, high], whole[high, low] = block, block.T
+        values: Tensor = torch.linalg.eigvalsh(whole).clamp_min(0.0)
+        return values
