@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
@@ -96,6 +96,11 @@ class WorkerSettings(_Group):
 
 class ExecutorSettings(_Group):
     kind: str = Field(default="local", description="local: a process a device; ray: a cluster; or a package's own")
+    address: str = Field(default="auto", description="ray: of an existing cluster; auto: the one on this machine")
+    num_cpus: PositiveFloat = Field(default=1.0, description="ray: cores of a task")
+    num_gpus: NonNegativeFloat = Field(default=0.0, description="ray: GPUs of a task, or a fraction of one")
+    memory_bytes: PositiveInt | None = Field(default=None, description="ray: memory that a task asks for")
+    max_tasks: PositiveInt = Field(default=64, description="ray: at once, where the cluster has room for them")
 
 
 class StoreSettings(_Group):

@@ -13,7 +13,14 @@ from service.executors.protocol import Executor, Start
 Opener = Callable[[Settings, Start], Sequence[Executor]]
 """Makes one executor for each task that may run at once."""
 
-OURS: Mapping[str, Opener] = MappingProxyType({"local": local_executors})
+
+def _ray(settings: Settings, start: Start) -> Sequence[Executor]:
+    from service.executors.ray import ray_executors
+
+    return ray_executors(settings, start)
+
+
+OURS: Mapping[str, Opener] = MappingProxyType({"local": local_executors, "ray": _ray})
 
 
 def open_one(settings: Settings, start: Start, /) -> Executor:

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -61,14 +62,20 @@ def _work(settings: Settings, stop: threading.Event, crew: "_Crew") -> None:
         return
     # Beside the tasks, not one of them: who waits for an event must not wait for an hour of embedding.
     threading.Thread(target=Sender(database, settings.webhooks).run, args=(stop,), name="webhooks", daemon=True).start()
-    for executor in open_executors(settings, start_computing):
-        crew.start(executor.device, lambda executor=executor: _work_with(executor, settings, database, stop))  # type: ignore[misc]
+    for number, executor in enumerate(open_executors(settings, start_computing)):
+        # Of many places in a cluster one is enough that can read an upload at once.
+        warm = settings.executor.kind == "local" or number == 0
+        body = partial(_work_with, executor, settings, database, stop, warm=warm)
+        crew.start(f"{executor.device}-{number}", body)
 
 
-def _work_with(executor: Executor, settings: Settings, database: Database, stop: threading.Event) -> None:
+def _work_with(
+    executor: Executor, settings: Settings, database: Database, stop: threading.Event, *, warm: bool
+) -> None:
     context = WorkerContext.from_settings(settings, database)
     with places(context, executor) as where:
-        where.warm()
+        if warm:
+            where.warm()
         log.info("worker.ready", worker=context.worker_id, device=executor.device, data_dir=str(settings.data_dir))
         run_for_ever(context, stop, where)
     log.info("worker.stopped", worker=context.worker_id)
