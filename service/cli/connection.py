@@ -111,7 +111,7 @@ def _served(context: WorkerContext) -> Iterator[Client]:
             thread.join()
 
 
-LOCAL = frozenset({"serve", "worker", "demo", "db", "store", "keys"})
+LOCAL = frozenset({"serve", "worker", "demo", "db", "store", "keys", "finetune", "outcomes"})
 NEITHER = frozenset({"estimators"})  # the same everywhere
 
 

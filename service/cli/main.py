@@ -11,8 +11,10 @@ from service.cli import (
     db,
     embeddings,
     estimators,
+    finetune,
     keys,
     models,
+    outcomes,
     rank,
     rankings,
     reference,
@@ -38,6 +40,7 @@ app = typer.Typer(
 )
 app.command("rank")(rank.rank)
 app.command("score")(score.score)
+app.command("finetune")(finetune.finetune)
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("demo")(serve.demo)
@@ -45,6 +48,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(rankings.app, name="rankings")
 app.add_typer(reference.app, name="reference")
+app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(embeddings.app, name="embeddings")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(store.app, name="store")

@@ -28,6 +28,7 @@ class Recipe:
         head_factor: the head learns so many times faster.
         validation: share of the training images, class by class, that chooses rate and epoch.
         zoom: training images are enlarged by up to this factor and shifted within what that leaves.
+        most: of more training or test images than this, a sample is used, class by class.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Recipe:
     warmup: float = 0.1
     validation: float = 0.2
     zoom: float = 1.2
+    most: int = 5000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,9 +155,11 @@ def train(
     *,
     rate: float,
     seed: int,
-    told: Callable[[int, float], None] = lambda _epoch, _accuracy: None,
+    look: Callable[[int], None] = lambda _epoch: None,
 ) -> Trial:
     """Trains a copy of the network and measures the epoch that the held images choose on the test images.
+
+    `look` is called before each step with the epoch it belongs to; what it raises ends the training.
 
     Normalisation keeps its statistics and dropout stays off: a few hundred images would spoil the former, and the
     latter would only slow the few steps there are.
@@ -174,6 +178,7 @@ def train(
     kept = copy.deepcopy(network.state_dict())
     for epoch in range(1, recipe.epochs + 1):
         for rows in _batches(len(images), recipe.batch, dice):
+            look(epoch)
             inputs = _varied(_scaled(backbone, images.pixels[rows]), recipe.zoom, dice)
             cost = functional.cross_entropy(network(inputs), images.labels[rows])
             if not bool(torch.isfinite(cost)):
@@ -184,7 +189,6 @@ def train(
             schedule.step()
         right, loss = _measured(network, held)
         curve.append(right)
-        told(epoch, right)
         # An equal accuracy with a smaller loss is the better model; between equals the later one has seen more.
         if (right, -loss) >= best[:2]:
             best = (right, -loss, epoch)

@@ -22,12 +22,18 @@ NAMED = 20
 
 
 def record(
-    session: Session, project_id: str, given: Sequence[OutcomeCreate], /, *, extractor_id: str | None = None
+    session: Session,
+    project_id: str,
+    given: Sequence[OutcomeCreate],
+    /,
+    *,
+    weights_sha256: str | None = None,
+    extractor_id: str | None = None,
 ) -> OutcomesAdded:
     """Adds what is new. Of a pair and recipe that are given twice, the later one holds.
 
     Names that the project knows are tied to its dataset and model; others stay names, for what was measured elsewhere
-    is knowledge too.
+    is knowledge too. Who measured it here says which weights and features it was; else the model's card does.
     """
     lock_project(session, project_id)
     known_datasets = {name: datasets.find(session, project_id, name) for name in {o.dataset for o in given}}
@@ -39,7 +45,8 @@ def record(
     superseded = 0
     for outcome in given:
         dataset, model = known_datasets[outcome.dataset], known_models[outcome.model]
-        row = _row(project_id, outcome, subjects[outcome.dataset], dataset, model, extractor_id)
+        row = _row(project_id, outcome, subjects[outcome.dataset], dataset, model)
+        row.weights_sha256, row.extractor_id = weights_sha256 or row.weights_sha256, extractor_id
         key = (row.subject, row.model, row.recipe)
         before = holds.get(key)
         if before is not None and _same(before, row):
@@ -104,7 +111,6 @@ def _row(
     subject: str,
     dataset: DatasetRow | None,
     model: ModelRow | None,
-    extractor_id: str | None,
 ) -> OutcomeRow:
     return OutcomeRow(
         id=new_id("oc"),
@@ -116,7 +122,6 @@ def _row(
         model=outcome.model if model is None else model.name,
         model_id=None if model is None else model.id,
         weights_sha256=None if model is None else model.weights_sha256,
-        extractor_id=extractor_id,
         accuracy=outcome.accuracy,
         n_test=outcome.n_test,
         recipe=outcome.recipe,
@@ -126,8 +131,10 @@ def _row(
 
 
 def _same(before: OutcomeRow, row: OutcomeRow) -> bool:
-    said = ("accuracy", "n_test", "source", "weights_sha256", "extractor_id")
-    return all(getattr(before, name) == getattr(row, name) for name in said)
+    """Whether it says nothing new; who does not know the weights or the features does not contradict who does."""
+    if any(getattr(before, name) != getattr(row, name) for name in ("accuracy", "n_test", "source")):
+        return False
+    return all(getattr(row, name) in (None, getattr(before, name)) for name in ("weights_sha256", "extractor_id"))
 
 
 def _view(row: OutcomeRow) -> OutcomeView:
