@@ -28,10 +28,11 @@ class SecurityHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = DOCS_POLICY if scope["path"] in DOCS else POLICY
+                headers.setdefault("Content-Security-Policy", DOCS_POLICY if scope["path"] in DOCS else POLICY)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["X-Frame-Options"] = "DENY"
-                headers["Referrer-Policy"] = "no-referrer"
+                # With no-referrer a browser would send our own forms as coming from `null`.
+                headers["Referrer-Policy"] = "same-origin"
                 headers["Cross-Origin-Resource-Policy"] = "same-origin"
                 if scope["path"].startswith("/v1/"):
                     headers.setdefault("Cache-Control", "private, no-cache")

@@ -26,6 +26,8 @@ from service.models import errors as models
 from service.outcomes import errors as outcomes
 from service.rankings import errors as rankings
 from service.scoring import errors as scoring
+from service.web.contexts import ProblemPage
+from service.web.rendering import render
 from service.webhooks import errors as webhooks
 from zoo import errors as zoo
 
@@ -122,7 +124,13 @@ def problem_of(error: Exception, /, *, instance: str | None = None) -> Problem:
     )
 
 
-def respond(problem: Problem, /, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def respond(problem: Problem, /, *, request: Request, headers: Mapping[str, str] | None = None) -> Response:
+    """As JSON, or as a page to who asked for a page."""
+    if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
+        page = ProblemPage(title=problem.title, detail=problem.detail, status=problem.status)
+        answer = render(request, "problem.html", page, status=problem.status)
+        answer.headers.update(headers or {})
+        return answer
     return JSONResponse(
         problem.model_dump(mode="json"),
         status_code=problem.status,
@@ -146,7 +154,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         problem = problem_of(error, instance=request.url.path)
         if problem.status == 503:
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return respond(problem, headers=headers)
+        return respond(problem, request=request, headers=headers)
 
     @app.exception_handler(AnsweredBefore)
     def on_answered_before(_request: Request, again: AnsweredBefore) -> Response:
@@ -154,11 +162,11 @@ def install_problem_handlers(app: FastAPI) -> None:
         return Response(again.answer.body, again.answer.status, headers, "application/json")
 
     @app.exception_handler(IntegrityError)
-    def on_collision(request: Request, error: IntegrityError) -> JSONResponse:
+    def on_collision(request: Request, error: IntegrityError) -> Response:
         # Only PostgreSQL lets two writers meet: what one removed, the other was about to refer to.
         log.warning("request.collided", path=request.url.path, exc_info=error)
         met = core.Conflict("Another request changed what this one needs at the same moment: look again and retry.")
-        return respond(problem_of(met, instance=request.url.path))
+        return respond(problem_of(met, instance=request.url.path), request=request)
 
     @app.exception_handler(SQLAlchemyError)
     def on_database(request: Request, error: SQLAlchemyError) -> Response:
@@ -183,7 +191,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         return on_known_error(request, full)
 
     @app.exception_handler(RequestValidationError)
-    def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    def on_invalid(request: Request, error: RequestValidationError) -> Response:
         found = _errors(error.errors())
         detail = "; ".join(f"{e['at']}: {e['detail']}" for e in found[:3])
         return respond(
@@ -194,11 +202,12 @@ def install_problem_handlers(app: FastAPI) -> None:
                 detail=detail,
                 instance=request.url.path,
                 errors=found,
-            )
+            ),
+            request=request,
         )
 
     @app.exception_handler(HTTPException)
-    def on_http(request: Request, error: HTTPException) -> JSONResponse:
+    def on_http(request: Request, error: HTTPException) -> Response:
         title = {404: "Not found", 405: "Method not allowed"}.get(error.status_code, "The request was refused")
         problem = Problem(
             type=f"/problems/http-{error.status_code}",
@@ -207,11 +216,12 @@ def install_problem_handlers(app: FastAPI) -> None:
             detail=str(error.detail),
             instance=request.url.path,
         )
-        return respond(problem, headers=error.headers)
+        return respond(problem, request=request, headers=error.headers)
 
 
-def bug(path: str, error: Exception, /, *, reference: str) -> JSONResponse:
+def bug(request: Request, error: Exception, /, *, reference: str) -> Response:
     """What is answered to whatever no handler knows."""
+    path = request.url.path
     log.error("request.failed", path=path, reference=reference, exc_info=error)
     return respond(
         Problem(
@@ -220,5 +230,6 @@ def bug(path: str, error: Exception, /, *, reference: str) -> JSONResponse:
             status=500,
             detail=f"The service made a mistake; its log has the cause under {reference}.",
             instance=path,
-        )
+        ),
+        request=request,
     )

@@ -6,7 +6,7 @@ import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.deps import SAFE_METHODS, Caller
@@ -50,7 +50,7 @@ class Records:
             except ClientDisconnect:
                 audit.info("request.client_gone", path=scope["path"])
             except Exception as error:
-                answer = bug(scope["path"], error, reference=request_id)
+                answer = bug(Request(scope), error, reference=request_id)
                 if status is None:
                     await answer(scope, receive, recorded)
                 raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -44,3 +45,20 @@ class Task:
     payload: Mapping[str, Any]
     attempts: int
     fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Of one project."""
+
+    waiting: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker that was seen lately."""
+
+    id: str
+    device: str
+    started_at: datetime

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from service.core.clock import db_epoch, utc_now
 from service.core.errors import LeaseLost, NotFound
 from service.core.ids import new_id
-from service.jobs.model import Priority, Task, TaskKind, TaskState
+from service.jobs.model import Priority, Queue, Task, TaskKind, TaskState, WorkerView
 from service.jobs.tables import TaskRow, WorkerRow
 from service.keys.tables import ProjectRow
 
@@ -268,6 +268,22 @@ def worker_seen(session: Session, worker_id: str, /, *, device: str) -> None:
 def workers_alive(session: Session, /) -> int:
     query = select(func.count()).where(WorkerRow.seen_at > db_epoch() - ALIVE_SECONDS)
     return session.execute(query).scalar_one()
+
+
+def workers(session: Session, /) -> list[WorkerView]:
+    """Those that were seen lately, the longest at work first."""
+    query = select(WorkerRow).where(WorkerRow.seen_at > db_epoch() - ALIVE_SECONDS).order_by(WorkerRow.started_at)
+    return [WorkerView(row.id, row.device, row.started_at) for row in session.scalars(query)]
+
+
+def queue_of(session: Session, project_id: str, /) -> Queue:
+    query = (
+        select(TaskRow.state, func.count())
+        .where(TaskRow.project_id == project_id, TaskRow.state.in_(OPEN_STATES))
+        .group_by(TaskRow.state)
+    )
+    counts = {state: n for state, n in session.execute(query)}
+    return Queue(waiting=counts.get(TaskState.QUEUED, 0), running=counts.get(TaskState.RUNNING, 0))
 
 
 def _update_held(session: Session, task: Task, values: Mapping[str, Any]) -> int:

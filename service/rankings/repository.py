@@ -144,3 +144,14 @@ def embedded_by(session: Session, project_id: str, extractor_id: str, /) -> set[
         if reference_id is not None:
             found.add((reference_id, None))
     return found
+
+
+def newest_of_model(session: Session, model_id: str, /, *, limit: int) -> list[str]:
+    """The newest ended ranking of each dataset that the model was in, newest first."""
+    newest = (
+        select(func.max(RankingRow.id))  # ids grow with time
+        .join(EntryRow, EntryRow.ranking_id == RankingRow.id)
+        .where(EntryRow.model_id == model_id, RankingRow.state.in_(ENDED))
+        .group_by(RankingRow.dataset_id)
+    )
+    return sorted(session.scalars(newest), reverse=True)[:limit]

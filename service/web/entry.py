@@ -11,7 +11,8 @@ from service.api.deps import KEY_COOKIE, App, AppDep
 from service.keys import service as keys
 from service.keys.errors import Unauthorized
 from service.web.contexts import LoginPage
-from service.web.routes import templates
+from service.web.forms import FormDep
+from service.web.rendering import THEME_COOKIE, THEMES, YEAR, render
 
 router = APIRouter(tags=["web"])
 MAX_FORM_BYTES = 4096
@@ -50,6 +51,15 @@ def leave() -> RedirectResponse:
     return answer
 
 
+@router.post("/theme")
+def choose_theme(form: FormDep) -> RedirectResponse:
+    answer = RedirectResponse(_local(form.one("next") or "/"), status_code=303)
+    theme = form.one("theme")
+    if theme in THEMES:
+        answer.set_cookie(THEME_COOKIE, theme, max_age=YEAR, httponly=True, samesite="strict")
+    return answer
+
+
 def _check(app: App, key: str) -> None:
     with app.database.read() as session:
         keys.check(session, key)
@@ -62,6 +72,4 @@ def _local(target: str) -> str:
 
 def _page(request: Request, target: str, /, *, refused: str | None) -> HTMLResponse:
     page = LoginPage(target=_local(target), refused=refused)
-    return templates.TemplateResponse(
-        request, "login.html", {"page": page}, status_code=200 if refused is None else 401
-    )
+    return render(request, "login.html", page, status=200 if refused is None else 401)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from estimators.catalog import SPECS
+from estimators.catalog import SPECS, Direction
 from service.rankings.display import heading, notes, value_and_error
 from service.rankings.schemas import EntryView, RankingView
 from service.scoring.errors import UnknownEstimator
@@ -67,6 +67,63 @@ def ranking_figure(view: RankingView, /, *, estimator: str | None = None) -> dic
         "meta": {"notes": notes(view), "tie_groups": [[models[i] for i in range(a, b + 1)] for a, b in groups]},
     }
     return {"data": [marks], "layout": layout}
+
+
+def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[str, Any] | None:
+    """Score against images a second, with the models that none beats in both; None with fewer than two to show."""
+    name = estimator or view.ordered_by
+    lower = SPECS[name].direction is Direction.LOWER_IS_BETTER
+    points = [
+        (entry.images_per_second, value, entry)
+        for entry in view.entries
+        if entry.images_per_second and (value := _value(entry, name)) is not None
+    ]
+    if len(points) < 2:
+        return None
+    best_first = sorted(points, key=lambda point: (-point[0], point[1] if lower else -point[1]))
+    front: list[tuple[float, float, EntryView]] = []
+    for point in best_first:
+        if not front or (point[1] < front[-1][1] if lower else point[1] > front[-1][1]):
+            front.append(point)
+    on_front = {entry.model for _, _, entry in front}
+    dots = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [speed for speed, _, _ in points],
+        "y": [value for _, value, _ in points],
+        "error_y": {
+            "type": "data",
+            "array": [entry.scores[name].stderr for _, _, entry in points],
+            "thickness": 1,
+            "width": 3,
+            "color": OTHERS,
+        },
+        "marker": {
+            "size": 10,
+            "color": [FIRST if entry.model in on_front else "#ffffff" for _, _, entry in points],
+            "line": {"width": 2, "color": [FIRST if entry.model in on_front else OTHERS for _, _, entry in points]},
+        },
+        "text": [_hover(entry, name, orders=False) + f"<br>{speed:.3g} images/s" for speed, _, entry in points],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [speed for speed, _, _ in front],
+        "y": [value for _, value, _ in front],
+        "line": {"width": 1, "color": FIRST, "dash": "dot"},
+        "hoverinfo": "skip",
+    }
+    layout = {
+        "xaxis": {"title": {"text": "images/s, as measured here"}, "type": "log", "dtick": "D2"},
+        "yaxis": {"title": {"text": heading(name)}, "zeroline": False, "autorange": "reversed" if lower else True},
+        "height": 360,
+        "margin": {"r": 20, "t": 20},
+        "template": "plotly_white",
+        "showlegend": False,
+        "meta": {"front": [entry.model for _, _, entry in front]},
+    }
+    return {"data": [line, dots], "layout": layout}
 
 
 def tie_groups(entries: Sequence[EntryView], /) -> list[tuple[int, int]]:

@@ -1,43 +1,32 @@
-"""The pages. They read the same views as the API gives."""
+"""The pages. They read the same views as the API gives, and their forms call the same services."""
+
+from importlib.util import find_spec
+from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
-from fastapi.templating import Jinja2Templates
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from fastapi.responses import FileResponse, HTMLResponse
 
-from estimators.catalog import SPECS
+from estimators.catalog import SPECS, Need
 from service.api.deps import AppDep, ProjectDep
+from service.core.errors import NotFound
 from service.datasets import service as datasets
-from service.inspections import service as inspections
 from service.jobs import repository as jobs
 from service.models import repository as model_rows
 from service.models.schemas import ModelFilter
 from service.rankings import service as rankings
-from service.rankings.display import notes, value_and_error
-from service.rankings.repository import ENDED
-from service.web.contexts import DatasetPage, HomePage, RankingPage
-from service.web.paths import TEMPLATES
-from zoo.catalog import ModelCard
-from zoo.snippet import snippet
+from service.scoring.panel import DEFAULT_PANEL
+from service.web import datasets as dataset_pages
+from service.web import models as model_pages
+from service.web import new_ranking as new_ranking_pages
+from service.web import rankings as ranking_pages
+from service.web import settings as settings_pages
+from service.web.contexts import EstimatorsPage, HomePage
+from service.web.rendering import PLOTLY_VERSION, render
 
 router = APIRouter(tags=["web"])
-SHOWN = 20
-
-
-def thousands(number: int | None) -> str:
-    return "?" if number is None else f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
-def _templates() -> Jinja2Templates:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(["html"]), undefined=StrictUndefined
-    )
-    environment.filters |= {"value_and_error": value_and_error, "thousands": thousands, "notes": notes}
-    environment.globals |= {"estimators": SPECS}
-    return Jinja2Templates(env=environment)
-
-
-templates = _templates()
+SHOWN = 10
+for pages in (dataset_pages, new_ranking_pages, ranking_pages, model_pages, settings_pages):
+    router.include_router(pages.router)
 
 
 @router.get("/")
@@ -47,35 +36,34 @@ def home(request: Request, app: AppDep, project: ProjectDep) -> HTMLResponse:
             datasets=datasets.list_datasets(session, project, limit=SHOWN).items,
             rankings=rankings.list_rankings(session, project, limit=SHOWN).items,
             n_models=model_rows.count(session, project, ModelFilter()),
-            workers=jobs.workers_alive(session),
+            workers=jobs.workers(session),
+            queue=jobs.queue_of(session, project),
         )
-    return templates.TemplateResponse(request, "home.html", {"page": page})
+    return render(request, "home.html", page)
 
 
-@router.get("/rankings/{ranking}")
-def show_ranking(request: Request, app: AppDep, project: ProjectDep, ranking: str) -> HTMLResponse:
-    with app.database.read() as session:
-        view = rankings.show(session, project, ranking)
-        first = next((entry for entry in view.entries if entry.rank == 1), None)
-        card = ModelCard.from_json(model_rows.get(session, project, first.model_id).card) if first else None
-    page = RankingPage(
-        ranking=view,
-        running=view.state not in ENDED,
-        entries=view.entries,
-        snippet=snippet(card) if card is not None else None,
-    )
-    return templates.TemplateResponse(request, "ranking.html", {"page": page})
+_GROUPS = (
+    ("From the images and labels alone", frozenset({Need.MOMENTS, Need.FEATURES})),
+    ("With a reference set", frozenset({Need.BACKGROUND, Need.REFERENCE_FEATURES})),
+    ("From the model's own classes", frozenset({Need.SOURCE_PROBS})),
+    ("From class names", frozenset({Need.TEXT_PROTOTYPES})),
+)
 
 
-@router.get("/datasets/{dataset}")
-def show_dataset(request: Request, app: AppDep, project: ProjectDep, dataset: str) -> HTMLResponse:
-    with app.database.read() as session:
-        view = datasets.show(session, project, dataset)
-        page = DatasetPage(
-            dataset=view,
-            versions=datasets.versions_of(session, view.id, limit=SHOWN),
-            inspections=inspections.latest(session, project, view.id),
-            shown=SHOWN,
-            rankings=rankings.list_rankings(session, project, limit=SHOWN, dataset_id=view.id).items,
-        )
-    return templates.TemplateResponse(request, "dataset.html", {"page": page})
+@router.get("/estimators")
+def list_estimators(request: Request) -> HTMLResponse:
+    of_group: dict[str, list[str]] = {title: [] for title, _ in _GROUPS}
+    for name, spec in SPECS.items():  # the last group that one of its needs names
+        of_group[[title for title, needs in _GROUPS if spec.needs & needs][-1]].append(name)
+    groups = [(title, [SPECS[name] for name in names]) for title, names in of_group.items() if names]
+    return render(request, "estimators.html", EstimatorsPage(groups=groups, panel=list(DEFAULT_PANEL)))
+
+
+@router.get(f"/vendor/plotly-{PLOTLY_VERSION}.js")
+def plotly() -> FileResponse:
+    """The script of the installed package: no page asks another host for it."""
+    found = find_spec("plotly")
+    if found is None or found.origin is None:
+        raise NotFound("package", "plotly")
+    path = Path(found.origin).parent / "package_data" / "plotly.min.js"
+    return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": "private, max-age=31536000"})

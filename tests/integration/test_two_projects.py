@@ -24,13 +24,39 @@ from tests.helpers.service import Service, running, settings_for
 from tests.helpers.zoo import TinyZoo
 
 Endpoint = tuple[str, str]
-OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/login"), ("POST", "/login"), ("POST", "/logout")}
+OPEN = {
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/login"),
+    ("POST", "/login"),
+    ("POST", "/logout"),
+    ("POST", "/theme"),
+}
+CSRF = "c" * 43
+
+
+def form(**fields: str) -> dict[str, Any]:
+    """As a page's form sends it."""
+    return {"data": {"csrf": CSRF, **fields}, "headers": {"Cookie": f"zooscout_csrf={CSRF}"}}
+
+
 # What an endpoint with an id in its path needs besides, to come as far as looking for it.
 NEEDS: dict[Endpoint, dict[str, Any]] = {
     ("POST", "/v1/datasets/{dataset}/versions"): {"json": {"remove": ["ash/1.png"]}},
     ("POST", "/v1/datasets/{dataset}/inspections"): {"json": {"model": "{model}"}},
     ("GET", "/v1/datasets/{dataset}/neighbours"): {"params": {"model": "{model}", "image": "ash/1.png"}},
     ("GET", "/v1/datasets/{dataset}/embeddings"): {"params": {"model": "{model}"}},
+    ("GET", "/datasets/{dataset}/image"): {"params": {"hash": "0" * 64}},
+    ("GET", "/datasets/{dataset}/neighbours"): {"params": {"image": "ash/1.png"}},
+    ("POST", "/datasets/{dataset}/inspections"): form(model="{model}"),
+    ("POST", "/datasets/{dataset}/outcomes"): form(model="{model}", accuracy="0.5"),
+    ("POST", "/datasets/{dataset}/reference"): form(),
+    ("POST", "/datasets/{dataset}/remove"): form(),
+    ("POST", "/rankings/{ranking}/remove"): form(),
+    ("POST", "/models/{model}/release"): form(),
+    ("POST", "/settings/keys/{key}/revoke"): form(),
+    ("POST", "/settings/webhooks/{webhook}/ping"): form(),
+    ("POST", "/settings/webhooks/{webhook}/remove"): form(),
 }
 # Ids that go elsewhere than into a path: `?` is the place, what is in braces is one's own.
 ELSEWHERE: dict[Endpoint, list[tuple[str, dict[str, Any]]]] = {
@@ -46,11 +72,21 @@ ELSEWHERE: dict[Endpoint, list[tuple[str, dict[str, Any]]]] = {
         ("model", {"json": {"dataset": "{dataset}", "models": ["?"]}}),
         ("model", {"json": {"dataset": "{dataset}", "models": ["{model}", "?"]}}),
     ],
+    ("POST", "/datasets/{dataset}/inspections"): [("model", form(model="?"))],
+    ("GET", "/datasets/{dataset}/image"): [("image", {"params": {"hash": "?"}})],
+    ("POST", "/rankings"): [
+        ("dataset", form(dataset="?", models="{model}")),
+        ("model", form(dataset="{dataset}", models="?")),
+    ],
     ("GET", "/v1/rankings"): [("dataset", {"params": {"dataset": "?"}})],
     ("PUT", "/v1/reference"): [("dataset", {"json": {"dataset": "?"}})],
 }
 # A list of models is refused with the names of those that are none; a filter finds nothing.
-NOT_404 = {(("POST", "/v1/rankings"), "model"): 422, (("GET", "/v1/rankings"), "dataset"): 200}
+NOT_404 = {
+    (("POST", "/v1/rankings"), "model"): 422,
+    (("POST", "/rankings"), "model"): 422,
+    (("GET", "/v1/rankings"), "dataset"): 200,
+}
 # These name nothing that exists; test_what_another_has_is_made_as_if_it_had_it_not sends what the other sent.
 NAMELESS = {
     ("POST", "/v1/datasets"),
@@ -61,6 +97,9 @@ NAMELESS = {
     ("POST", "/v1/webhooks"),
     ("POST", "/v1/outcomes"),
     ("DELETE", "/v1/reference"),
+    ("POST", "/models/import"),
+    ("POST", "/settings/keys"),
+    ("POST", "/settings/webhooks"),
 }
 
 

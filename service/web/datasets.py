@@ -1,0 +1,182 @@
+"""Pages of datasets: what was uploaded, what the checks found, what was measured on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+from sqlalchemy.orm import Session
+
+from service.api.deps import AppDep, ProjectDep
+from service.api.quotas import check_tasks
+from service.blobs.store import BlobStore
+from service.core.errors import NotFound, ServiceError
+from service.core.settings import Settings
+from service.datasets import reference as references
+from service.datasets import service as datasets
+from service.datasets.samples import ClassSample, samples
+from service.inspections import service as inspections
+from service.models import service as catalog
+from service.models.schemas import ModelFilter
+from service.outcomes import service as outcomes
+from service.outcomes.schemas import OutcomeCreate
+from service.rankings import service as rankings
+from service.web.contexts import DatasetPage, DatasetsPage, NeighboursPage
+from service.web.forms import FormDep, judged
+from service.web.rendering import render
+
+router = APIRouter()
+SHOWN = 20
+LISTED = 50
+CLASSES, EACH, EACH_ALONE = 12, 6, 60
+MODELS_NAMED = 200
+NEIGHBOURS = 8
+# What browsers show by themselves; the rest is offered as a file. First bytes, for a name says nothing.
+_SHOWN_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"BM": "image/bmp"}
+_STILL = "default-src 'none'; sandbox"
+
+
+@router.get("/datasets")
+def list_datasets(
+    request: Request, app: AppDep, project: ProjectDep, cursor: Annotated[str | None, Query(max_length=2000)] = None
+) -> HTMLResponse:
+    with app.database.read() as session:
+        found = datasets.list_datasets(session, project, limit=LISTED, cursor=cursor)
+        named = references.find(session, project)
+        page = DatasetsPage(
+            datasets=found.items,
+            following=found.next_cursor,
+            reference=None if named is None else references.show(session, project),
+        )
+    return render(request, "datasets.html", page)
+
+
+@router.get("/datasets/{dataset}")
+def show_dataset(
+    request: Request,
+    app: AppDep,
+    project: ProjectDep,
+    dataset: str,
+    only: Annotated[str | None, Query(alias="class", max_length=1000)] = None,
+) -> HTMLResponse:
+    with app.database.read() as session:
+        view = datasets.show(session, project, dataset)
+        found = inspections.latest(session, project, view.id)
+        ranked = rankings.list_rankings(session, project, limit=SHOWN, dataset_id=view.id).items
+        page = DatasetPage(
+            dataset=view,
+            samples=_samples(app.settings, project, view.id, only) if view.state == "sealed" else [],
+            only=only,
+            versions=datasets.versions_of(session, view.id, limit=SHOWN),
+            inspections=found,
+            shown=SHOWN,
+            rankings=ranked,
+            outcomes=outcomes.list_outcomes(session, project, limit=SHOWN, dataset=view.id).items,
+            models=model_names(session, project),
+            working=view.state == "checking" or any(item.finished_at is None for item in found),
+        )
+    return render(request, "dataset.html", page)
+
+
+def model_names(session: Session, project: str, /) -> list[str]:
+    found = catalog.list_models(session, project, ModelFilter(), limit=MODELS_NAMED)
+    return [model.name for model in found.items]
+
+
+def _samples(settings: Settings, project: str, dataset_id: str, only: str | None) -> list[ClassSample]:
+    path = _manifest(settings, project, dataset_id)
+    each, classes = (EACH, CLASSES) if only is None else (EACH_ALONE, None)
+    return samples(path, each=each, only=only, classes=classes) if path.is_file() else []
+
+
+def _manifest(settings: Settings, project: str, dataset_id: str) -> Path:
+    return settings.manifest_root / project / f"{dataset_id}.parquet"
+
+
+@router.get("/datasets/{dataset}/image")
+def show_image(
+    app: AppDep,
+    project: ProjectDep,
+    dataset: str,
+    content_hash: Annotated[str, Query(alias="hash", pattern="^[0-9a-f]{64}$")],
+) -> FileResponse:
+    """The bytes as they were uploaded, of which nothing may run and no type is guessed."""
+    with app.database.read() as session:
+        datasets.sealed(session, project, dataset)
+    path = BlobStore(app.settings.blob_root).path(project, content_hash)
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except FileNotFoundError:
+        raise NotFound("image", content_hash) from None
+    kind = next((kind for magic, kind in _SHOWN_TYPES.items() if head.startswith(magic)), "application/octet-stream")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        kind = "image/webp"
+    headers = {"Content-Security-Policy": _STILL, "Cache-Control": "private, max-age=86400, immutable"}
+    return FileResponse(path, media_type=kind, headers=headers)
+
+
+@router.get("/datasets/{dataset}/neighbours")
+def show_neighbours(
+    request: Request,
+    app: AppDep,
+    project: ProjectDep,
+    dataset: str,
+    image: Annotated[str, Query(max_length=1100)],
+    model: Annotated[list[str] | None, Query(max_length=2)] = None,
+) -> HTMLResponse:
+    """The images nearest to one, under one model or two beside each other."""
+    with app.database.read() as session:
+        view = datasets.show(session, project, dataset)
+        names = model_names(session, project)
+    asked = [name for name in model or [] if name][:2]
+    found, problems = [], []
+    if asked:
+        from service.embeddings.opening import open_store  # loads FAISS
+        from service.inspections.neighbours import neighbours
+
+        store = open_store(app.settings, app.database)
+        for name in asked:
+            try:
+                with app.database.read() as session:
+                    near = neighbours(
+                        session, project, dataset=view.id, model=name, image=image, k=NEIGHBOURS,
+                        manifest_root=app.settings.manifest_root, store=store,
+                    )  # fmt: skip
+                found.append(near)
+            except ServiceError as error:
+                problems.append(str(error))
+    page = NeighboursPage(dataset=view, image=image, models=names, asked=asked, found=found, problems=problems)
+    return render(request, "neighbours.html", page)
+
+
+@router.post("/datasets/{dataset}/inspections")
+def request_inspection(app: AppDep, project: ProjectDep, dataset: str, form: FormDep) -> RedirectResponse:
+    with app.database.write() as session:
+        view = datasets.show(session, project, dataset)
+        inspections.request(session, project, view.id, form.one("model") or "")
+        check_tasks(session, project, app.settings.quotas)
+    return RedirectResponse(f"/datasets/{view.id}#inspections", status_code=303)
+
+
+@router.post("/datasets/{dataset}/outcomes")
+def record_outcome(app: AppDep, project: ProjectDep, dataset: str, form: FormDep) -> RedirectResponse:
+    with app.database.write() as session:
+        view = datasets.show(session, project, dataset)
+        given = {"dataset": view.id, **form.filled("model", "accuracy", "n_test", "recipe", "source")}
+        outcomes.record(session, project, [judged(OutcomeCreate, given)])
+    return RedirectResponse(f"/datasets/{view.id}#outcomes", status_code=303)
+
+
+@router.post("/datasets/{dataset}/reference")
+def name_reference(app: AppDep, project: ProjectDep, dataset: str, form: FormDep) -> RedirectResponse:
+    with app.database.write() as session:
+        named = references.name(session, project, dataset)
+    return RedirectResponse(f"/datasets/{named.dataset}", status_code=303)
+
+
+@router.post("/datasets/{dataset}/remove")
+def remove_dataset(app: AppDep, project: ProjectDep, dataset: str, form: FormDep) -> RedirectResponse:
+    with app.database.write() as session:
+        rankings.remove_dataset(session, project, dataset)
+    return RedirectResponse("/datasets", status_code=303)

@@ -1,0 +1,150 @@
+"""Pages of rankings: while they run, and what came out."""
+
+import csv
+import io
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy.orm import Session
+
+from estimators.catalog import SPECS
+from service.api.deps import AppDep, ProjectDep
+from service.jobs import repository as jobs
+from service.models import repository as model_rows
+from service.rankings import service as rankings
+from service.rankings.repository import ENDED
+from service.rankings.schemas import RankingView
+from service.web.contexts import RankingPage, RankingsPage, ReportPage
+from service.web.figures import cost_figure, ranking_figure
+from service.web.forms import FormDep
+from service.web.marks import marks
+from service.web.paths import STATIC
+from service.web.rendering import render
+from service.web.words import agreement, verdict
+from zoo.catalog import ModelCard
+from zoo.snippet import snippet
+
+router = APIRouter()
+LISTED = 50
+FILE = 'attachment; filename="ranking-{}.{}"'
+
+
+@router.get("/rankings")
+def list_rankings(
+    request: Request, app: AppDep, project: ProjectDep, cursor: Annotated[str | None, Query(max_length=2000)] = None
+) -> HTMLResponse:
+    with app.database.read() as session:
+        found = rankings.list_rankings(session, project, limit=LISTED, cursor=cursor)
+    return render(request, "rankings.html", RankingsPage(rankings=found.items, following=found.next_cursor))
+
+
+@router.get("/rankings/{ranking}")
+def show_ranking(
+    request: Request,
+    app: AppDep,
+    project: ProjectDep,
+    ranking: str,
+    by: Annotated[str | None, Query(max_length=100)] = None,
+) -> HTMLResponse:
+    with app.database.read() as session:
+        view = rankings.show(session, project, ranking)
+        code, of = _snippet(session, project, view)
+    running = view.state not in ENDED
+    shown_by = by if by in view.estimators else view.ordered_by
+    page = RankingPage(
+        ranking=view,
+        running=running,
+        entries=view.entries,
+        words=verdict(view),
+        agreement=None if running else agreement(view),
+        figures=[] if running else _figures(view, shown_by),
+        by=shown_by,
+        snippet=code,
+        snippet_of=of,
+    )
+    return render(request, "ranking.html", page)
+
+
+def _figures(view: RankingView, by: str) -> list[dict[str, Any]]:
+    if not any(entry.scores.get(by) and entry.scores[by].value is not None for entry in view.entries):
+        return []
+    title = SPECS[by].title
+    first = {
+        "id": "scores",
+        "title": f"{title} with its standard error",
+        "says": f"The models by {title}, best first. The table below holds the same numbers.",
+        "figure": ranking_figure(view, estimator=by),
+    }
+    against = cost_figure(view, estimator=by)
+    if against is None:
+        return [first]
+    front = against["layout"]["meta"]["front"]
+    return [
+        first,
+        {
+            "id": "cost",
+            "title": f"{title} against speed",
+            "says": f"Nothing is both better and faster than {', '.join(front)}.",
+            "figure": against,
+        },
+    ]
+
+
+def _snippet(session: Session, project: str, view: RankingView) -> tuple[str | None, str | None]:
+    first = next((entry for entry in view.entries if entry.rank == 1), None)
+    if first is None:
+        return None, None
+    return snippet(ModelCard.from_json(model_rows.get(session, project, first.model_id).card)), first.model
+
+
+@router.get("/rankings/{ranking}/ranking.csv")
+def download_csv(app: AppDep, project: ProjectDep, ranking: str) -> Response:
+    with app.database.read() as session:
+        view = rankings.show(session, project, ranking)
+    out = io.StringIO()
+    writer = csv.writer(out)
+    heads = [part for name in view.estimators for part in (name, f"{name}_stderr")]
+    facts = ("params", "feature_dim", "images_per_second", "state", "error")
+    writer.writerow(["rank", "model", "tied_with", *heads, *facts])
+    for entry in view.entries:
+        scores = [entry.scores.get(name) for name in view.estimators]
+        numbers = [part for score in scores for part in ((score.value, score.stderr) if score else (None, None))]
+        said = [entry.rank, entry.model, " ".join(entry.tied_with), *numbers, *(getattr(entry, f) for f in facts)]
+        writer.writerow([_plain(cell) for cell in said])
+    headers = {"Content-Disposition": FILE.format(view.id, "csv")}
+    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _plain(cell: object) -> object:
+    """A spreadsheet would run text that begins like a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
+
+
+@router.get("/rankings/{ranking}/report.html")
+def download_report(request: Request, app: AppDep, project: ProjectDep, ranking: str) -> HTMLResponse:
+    """One file: style and figure are in it, no script."""
+    with app.database.read() as session:
+        view = rankings.show(session, project, ranking)
+        code, of = _snippet(session, project, view)
+    page = ReportPage(
+        ranking=view,
+        words=verdict(view),
+        marks=marks(view),
+        style=(STATIC / "style.css").read_text(encoding="utf-8"),
+        snippet=code,
+        snippet_of=of,
+    )
+    answer = render(request, "report.html", page)
+    answer.headers["Content-Disposition"] = FILE.format(view.id, "html")
+    return answer
+
+
+@router.post("/rankings/{ranking}/remove")
+def remove_ranking(app: AppDep, project: ProjectDep, ranking: str, form: FormDep) -> RedirectResponse:
+    """One that runs is stopped."""
+    with app.database.write() as session:
+        dataset = rankings.show(session, project, ranking).dataset.id
+        rankings.remove(session, project, ranking)
+        jobs.enqueue_collection(session, project)
+    return RedirectResponse(f"/datasets/{dataset}", status_code=303)

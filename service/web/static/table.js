@@ -1,0 +1,113 @@
+// Sorts, filters and narrows tables that ask for it; how is kept in the address. Cells may say data-v to sort by.
+const address = new URLSearchParams(location.search);
+
+export function tendTables() {
+  for (const table of document.querySelectorAll("table[data-sortable]")) tend(table);
+}
+
+function tend(table) {
+  const body = table.tBodies[0];
+  const heads = [...table.tHead.rows[0].cells];
+  const state = { column: null, descending: false, words: address.get("q") ?? "", hidden: new Set() };
+  const keys = heads.map((head) => head.dataset.key);
+
+  for (const [column, head] of heads.entries()) {
+    if (!keys[column]) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      state.descending = state.column === column ? !state.descending : head.dataset.first === "descending";
+      state.column = column;
+      sort();
+      keep();
+    });
+  }
+
+  function sort() {
+    if (state.column === null) return;
+    const sign = state.descending ? -1 : 1;
+    const numeric = heads[state.column].classList.contains("n");
+    const keyed = Array.from(body.rows, (row) => {
+      const cell = row.cells[state.column];
+      const text = cell.dataset.v ?? cell.textContent.trim();
+      return { row, value: numeric ? (text === "" || Number.isNaN(Number(text)) ? null : Number(text)) : text };
+    });
+    const collator = new Intl.Collator(undefined, { numeric: true });
+    keyed.sort((a, b) => {
+      if (a.value === null || b.value === null) return (a.value === null) - (b.value === null);
+      return sign * (numeric ? a.value - b.value : collator.compare(a.value, b.value));
+    });
+    body.append(...keyed.map(({ row }) => row));
+    for (const [column, head] of heads.entries()) {
+      if (column === state.column) head.ariaSort = state.descending ? "descending" : "ascending";
+      else head.removeAttribute("aria-sort");
+    }
+  }
+
+  const filter = document.querySelector(`input[data-filter="${table.id}"]`);
+  const count = document.querySelector(`[data-count="${table.id}"]`);
+  function narrow() {
+    const words = state.words.toLowerCase().split(/\s+/).filter(Boolean);
+    let left = 0;
+    for (const row of body.rows) {
+      const text = words.length ? row.textContent.toLowerCase() : "";
+      row.hidden = !words.every((word) => text.includes(word));
+      left += !row.hidden;
+    }
+    if (count) count.textContent = words.length ? `${left} of ${body.rows.length} shown` : "";
+  }
+  if (filter) {
+    filter.closest("[hidden]")?.removeAttribute("hidden");
+    filter.value = state.words;
+    filter.addEventListener("input", () => { state.words = filter.value; narrow(); keep(); });
+  }
+
+  const sheet = new CSSStyleSheet();
+  document.adoptedStyleSheets.push(sheet);
+  function narrowColumns() {
+    const rules = [...state.hidden].map((key) => `#${table.id} tr > :nth-child(${keys.indexOf(key) + 1})`);
+    sheet.replaceSync(rules.length ? `${rules.join(",")} { display: none; }` : "");
+  }
+  const menu = document.querySelector(`[data-columns="${table.id}"]`);
+  if (menu) {
+    menu.hidden = false;
+    const list = menu.querySelector("div");
+    for (const key of (address.get("hide") ?? "").split(",")) if (keys.indexOf(key) > 1) state.hidden.add(key);
+    for (const [column, head] of heads.entries()) {
+      if (!keys[column] || column < 2) continue;
+      const label = document.createElement("label");
+      const box = document.createElement("input");
+      box.type = "checkbox";
+      box.checked = !state.hidden.has(keys[column]);
+      box.addEventListener("change", () => {
+        state.hidden[box.checked ? "delete" : "add"](keys[column]);
+        narrowColumns();
+        keep();
+      });
+      label.append(box, ` ${head.textContent.trim()}`);
+      list.append(label);
+    }
+  }
+
+  function keep() {
+    const now = new URL(location.href);
+    const set = (name, value) => (value ? now.searchParams.set(name, value) : now.searchParams.delete(name));
+    set("sort", state.column === null ? "" : (state.descending ? "-" : "") + keys[state.column]);
+    set("q", state.words);
+    set("hide", [...state.hidden].join(","));
+    history.replaceState(null, "", now);
+  }
+
+  const wanted = address.get("sort") ?? "";
+  const column = keys.indexOf(wanted.replace(/^-/, ""));
+  if (wanted && column >= 0) {
+    state.column = column;
+    state.descending = wanted.startsWith("-");
+  }
+  const all = () => { sort(); narrow(); };
+  all();
+  narrowColumns();
+  body.addEventListener("live:changed", all);
+}
