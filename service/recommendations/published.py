@@ -1,0 +1,28 @@
+"""Published fine-tuned accuracies that ship with the package: facts, each with its source."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One accuracy. Those of one `pool` and dataset were measured alike, and only they compare."""
+
+    pool: str
+    dataset: str
+    model: str  # the registry's name where the weights are surely its own, else as published
+    accuracy: float
+    source: str
+
+
+@cache
+def published() -> tuple[Known, ...]:
+    with files(__package__).joinpath("data", "published.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(
+            Known(row["benchmark"], row["dataset"], row["model"], float(row["accuracy"]), row["source"])
+            for row in csv.DictReader(file)
+        )
