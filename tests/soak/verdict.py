@@ -133,6 +133,9 @@ def rows(town: Town, ledger: Ledger) -> list[str]:
     back = set(ledger.removed.values()) & (held | {row[0] for row in ask(town, "SELECT id FROM datasets")})
     if back:
         found.append(f"removed and there again: {sorted(back)}")
+    kept = sorted(ask(town, "SELECT recipe, accuracy FROM outcomes"))
+    if kept != sorted(ledger.outcomes.items()):
+        found.append(f"outcomes are {kept}, acknowledged were {sorted(ledger.outcomes.items())}")
     for step, ident in ledger.datasets.items():
         if not ask(town, f"SELECT 1 FROM datasets WHERE id = '{ident}'"):  # noqa: S608
             found.append(f"dataset {ident} of {step} was acknowledged and is gone")
@@ -172,9 +175,10 @@ def store(town: Town) -> list[str]:
         and (p.suffix in {".tmp", ".part"} or "_tmp" in p.parts or "uploads" in p.relative_to(data).parts)
     ]
     found += [f"left behind: {path.relative_to(data)}" for path in left]
-    found += _sound(town, "verify --no-repair")
     named = {row[0] for row in ask(town, "SELECT id FROM segments")}
     files = [p for p in (data / "segments").rglob("*") if p.is_file()]
+    there = {p.name.partition(".")[0] for p in files}
+    found += [f"the files of {ident} are gone" for ident in named - there]
     found += [f"no row names {p.name}" for p in files if p.name.partition(".")[0] not in named]
     needed: set[str] = set()
     for ident, _ in ask(town, "SELECT id, name FROM datasets WHERE state = 'sealed'"):
