@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from rich.table import Table
 
 from service.cli.connection import connected, target
-from service.cli.embedded import PROJECT
+from service.cli.embedded import PROJECT, embedded
 from service.cli.exits import Exit
 from service.cli.output import count, err, fail, out, print_json
 from service.client.results import Model
@@ -141,6 +141,9 @@ def list_models(
     max_params: Annotated[int | None, typer.Option()] = None,
     input_size: Annotated[int | None, typer.Option()] = None,
     tag: Annotated[list[str] | None, typer.Option(help="key=value, repeatable")] = None,
+    quarantined: Annotated[
+        bool | None, typer.Option("--quarantined/--not-quarantined", help="those that rankings skip, or the others")
+    ] = None,
     sort: Annotated[str, typer.Option(help="name, params, macs, input_size, feature_dim or created_at")] = "name",
     descending: Annotated[bool, typer.Option("--descending")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
@@ -158,6 +161,7 @@ def list_models(
             "min_params": min_params,
             "max_params": max_params,
             "input_size": input_size,
+            "quarantined": quarantined,
             "tags": dict(_pair(pair) for pair in tag or []),
         }
     )
@@ -182,7 +186,7 @@ def list_models(
             count(model.feature_dim) if model.feature_dim is None else str(model.feature_dim),
             model.licence or "?",
             model.pretrained_on or "?",
-            model.state,
+            model.state if model.quarantined_at is None else "quarantined",
         )
     out.print(table)
     following = f" Next page: --cursor {page.next_cursor}" if page.next_cursor else ""
@@ -194,6 +198,26 @@ def show(model: Annotated[str, typer.Argument(help="id or name")]) -> None:
     """Everything known of one model, as JSON."""
     with connected() as at:
         print_json(at.client.model(model))
+
+
+@app.command("release")
+def release(
+    model: Annotated[str, typer.Argument(help="id or name")],
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """End a model's quarantine: rankings try it again.
+
+    A model that fails by itself on three different datasets is quarantined, and later rankings skip it.
+    """
+    with embedded() as context, context.database.write() as session:
+        before = catalog.show(session, PROJECT, model)
+        view = catalog.release(session, PROJECT, model)
+    if as_json:
+        print_json(view)
+    elif before.quarantined_at is None:
+        out.print(f"{view.name} is in no quarantine.")
+    else:
+        out.print(f"{view.name} is released.")
 
 
 @app.command("rm")
