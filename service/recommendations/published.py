@@ -21,8 +21,8 @@ class Known:
 
 @cache
 def published() -> tuple[Known, ...]:
-    with files(__package__).joinpath("data", "published.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(
-            Known(row["benchmark"], row["dataset"], row["model"], float(row["accuracy"]), row["source"])
-            for row in csv.DictReader(file)
-        )
+    text = files(__package__).joinpath("data", "published.csv").read_text(encoding="utf-8")
+    return tuple(
+        Known(row["benchmark"], row["dataset"], row["model"], float(row["accuracy"]), row["source"])
+        for row in csv.DictReader(text.splitlines())
+    )
