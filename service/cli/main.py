@@ -17,6 +17,7 @@ from service.cli import (
     outcomes,
     rank,
     rankings,
+    recommend,
     reference,
     score,
     serve,
@@ -39,6 +40,7 @@ app = typer.Typer(
     epilog="Start with: `zooscout models import timm`, then `zooscout rank PATH --models 'resnet*'`.",
 )
 app.command("rank")(rank.rank)
+app.command("recommend")(recommend.recommend)
 app.command("score")(score.score)
 app.command("finetune")(finetune.finetune)
 app.command("serve")(serve.serve)

@@ -13,6 +13,7 @@ from service.datasets.names import Split
 from service.datasets.schemas import VersionCreate
 from service.models.schemas import ModelCreate, ModelFilter
 from service.rankings.schemas import RankingCreate
+from service.recommendations.model import Recommendation
 
 if TYPE_CHECKING:
     from service.client.asynchronous import AsyncClient
@@ -295,6 +296,28 @@ def score(path: str | Path, /, *, estimators: Sequence[str] | None = None) -> Fl
     return (yield from wait(look, lambda found: found.state in r.ENDED, None))
 
 
+def recommend(
+    dataset: str,
+    /,
+    *,
+    ranking: str | None = None,
+    max_params: int | None = None,
+    max_input_size: int | None = None,
+    max_milliseconds: float | None = None,
+    licence: str | None = None,
+) -> Flow[Recommendation]:
+    """Which model to fine-tune, by the dataset's newest finished ranking and by outcomes elsewhere."""
+    given = {
+        "ranking": ranking,
+        "max_params": max_params,
+        "max_input_size": max_input_size,
+        "max_milliseconds": max_milliseconds,
+        "licence": licence,
+    }
+    params = {name: value for name, value in given.items() if value is not None}
+    return ask(Recommendation, "GET", f"/v1/datasets/{dataset}/recommendations", params=params)
+
+
 def add_webhook(url: str, /, *, events: Sequence[str] = ()) -> Flow[r.Webhook]:
     """Its `secret` is in this answer, and in no other."""
     return ask(r.Webhook, "POST", "/v1/webhooks", json={"url": url, "events": list(events)})
@@ -354,6 +377,7 @@ class Endpoints:
     start_rank = Both(start_rank)
     rank = Both(rank)
     score = Both(score)
+    recommend = Both(recommend)
     add_webhook = Both(add_webhook)
     webhooks = Both(webhooks)
     remove_webhook = Both(remove_webhook)

@@ -1,0 +1,67 @@
+"""`zooscout recommend`."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from service.cli.connection import connected
+from service.cli.output import count, out, print_json
+from service.recommendations.model import Recommendation
+
+
+def recommend(
+    dataset: Annotated[str, typer.Argument(help="id or name")],
+    ranking: Annotated[str | None, typer.Option(help="one that is done; the newest of the dataset if unset")] = None,
+    max_params: Annotated[int | None, typer.Option(min=0)] = None,
+    max_input_size: Annotated[int | None, typer.Option(min=1, help="pixels a side")] = None,
+    max_milliseconds: Annotated[float | None, typer.Option(help="an image, as measured while embedding")] = None,
+    licence: Annotated[str | None, typer.Option()] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the shape of GET /v1/datasets/{id}/recommendations")] = False,
+) -> None:
+    """Which model to fine-tune on a dataset, within constraints, and why.
+
+    Evidence is what the newest finished ranking saw in the images; the prior is what outcomes on other datasets say.
+
+    Example: zooscout recommend flowers --max-params 30000000
+    """
+    with connected() as at:
+        found = at.client.recommend(
+            dataset,
+            ranking=ranking,
+            max_params=max_params,
+            max_input_size=max_input_size,
+            max_milliseconds=max_milliseconds,
+            licence=licence,
+        )
+    if as_json:
+        from dataclasses import asdict
+
+        print_json(asdict(found))
+    else:
+        _show(found)
+
+
+def _show(found: Recommendation) -> None:
+    table = Table(title=found.dataset, title_justify="left")
+    for column in ("rank", "model", "evidence", "P(best)", "prior", "parameters", "ms/image", "licence", "front"):
+        table.add_column(column, overflow="fold")
+    for entry in found.entries:
+        seen, before = entry.evidence, entry.prior
+        chance = seen.probability_best if seen else None
+        table.add_row(
+            "–" if entry.rank is None else f"{entry.rank}{' =' if entry.tied_with else ''}",
+            entry.model,
+            "" if seen is None else f"{seen.value:.4g}" + ("" if seen.stderr is None else f" ± {seen.stderr:.2g}"),
+            "" if chance is None else f"{chance:.0%}",
+            "" if before is None else f"{before.value:+.2f} ({before.basis})",
+            count(entry.params),
+            "" if entry.milliseconds is None else f"{entry.milliseconds:.3g}",
+            entry.licence or "?",
+            "•" if entry.on_front else "",
+        )
+    out.print(table)
+    for line in (*found.said, *found.warnings):
+        out.print(line, markup=False)
+    for left in found.excluded:
+        out.print(f"left out: {left.model}: {left.reason}", markup=False)

@@ -1,0 +1,141 @@
+"""From what is known of each candidate to an order, with reasons. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from service.recommendations.model import Constraints, EvidenceOf, Excluded, PriorOf, Recommended
+
+DRAWS = 20_000
+SEED = 20_261_121
+_NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    model: str
+    model_id: str
+    params: int | None
+    input_size: int
+    milliseconds: float | None
+    licence: str | None
+    evidence: EvidenceOf | None
+    prior: PriorOf | None
+    tied_with: tuple[str, ...] = ()
+    replicates: tuple[float, ...] = ()  # of its score, by block of images left out
+
+
+def refusal(candidate: Candidate, wanted: Constraints, /) -> str | None:
+    """Why it does not meet the constraints; what is not known does not meet one."""
+    bounds = (
+        ("parameters", candidate.params, wanted.max_params),
+        ("pixels of input", candidate.input_size, wanted.max_input_size),
+        ("ms an image", candidate.milliseconds, wanted.max_milliseconds),
+    )
+    for name, value, most in bounds:
+        if most is not None and value is None:
+            return f"its {name} are not known"
+        if most is not None and value is not None and value > most:
+            return f"{value:,.6g} {name}, more than {most:,.6g}"
+    if wanted.licence is not None and (candidate.licence or "").lower() != wanted.licence.lower():
+        return f"its licence is {candidate.licence or 'not known'}"
+    return None
+
+
+def ordered(
+    candidates: Sequence[Candidate], wanted: Constraints, /, *, larger_is_better: bool = True
+) -> tuple[list[Recommended], list[Excluded]]:
+    """By evidence where any candidate has it, those without last; else by the prior."""
+    reasons = {c.model_id: refusal(c, wanted) for c in candidates}
+    kept = [c for c in candidates if reasons[c.model_id] is None]
+    seen = any(c.evidence for c in kept)
+    sign = 1.0 if larger_is_better else -1.0
+
+    def merit(c: Candidate) -> float | None:
+        if seen:
+            return None if c.evidence is None else sign * c.evidence.value
+        return None if c.prior is None else c.prior.value
+
+    kept.sort(key=lambda c: ((m := merit(c)) is None, -(m or 0.0), c.model))
+    chances = _chances(kept, sign)
+    names = {c.model for c in kept}
+    found = []
+    for place, c in enumerate(kept, start=1):
+        own = merit(c)
+        found.append(
+            Recommended(
+                rank=place if own is not None else None,
+                model=c.model,
+                model_id=c.model_id,
+                evidence=c.evidence and replace(c.evidence, probability_best=chances.get(c.model_id)),
+                prior=c.prior,
+                tied_with=tuple(name for name in c.tied_with if name in names) if seen else (),
+                params=c.params,
+                input_size=c.input_size,
+                milliseconds=c.milliseconds,
+                licence=c.licence,
+                on_front=own is not None
+                and not any(_beats(other, m, c, own) for other in kept if (m := merit(other)) is not None),
+                why=_why(c, by_evidence=seen),
+            )
+        )
+    return found, [Excluded(model=c.model, reason=r) for c in candidates if (r := reasons[c.model_id]) is not None]
+
+
+def ties_in_words(entries: Sequence[Recommended], /) -> str | None:
+    """Which of the first cannot be told apart, and which of them is the smallest."""
+    if not entries or entries[0].rank is None or not entries[0].tied_with:
+        return None
+    group = [e for e in entries if e is entries[0] or e.model in entries[0].tied_with]
+    together = [e.rank for e in group] == list(range(1, len(group) + 1))
+    number = _NUMBERS[len(group)] if len(group) < len(_NUMBERS) else str(len(group))
+    said = f"The first {number}" if together else f"{entries[0].model} and {', '.join(e.model for e in group[1:])}"
+    said += " cannot be told apart on these images"
+    sized = [e for e in group if e.params]
+    small, first = min(sized, key=lambda e: e.params or 0, default=None), entries[0]
+    if small is not None and small is not first and first.params and small.params:
+        said += f"; {small.model} is {first.params / small.params:.2g} × smaller than the first"
+    return said + "."
+
+
+def _beats(other: Candidate, merit: float, c: Candidate, own: float) -> bool:
+    mine, its = (own, *_cost(c)), (merit, *_cost(other))
+    return all(i >= m for i, m in zip(its, mine, strict=True)) and its != mine
+
+
+def _cost(c: Candidate) -> tuple[float, float]:
+    return tuple(-float("inf") if v is None else -float(v) for v in (c.params, c.milliseconds))  # type: ignore[return-value]
+
+
+def _chances(kept: Sequence[Candidate], sign: float) -> dict[str, float]:
+    """Share of draws of the scores, together, in which each model's is the best; none where one states no error."""
+    scored = [c for c in kept if c.evidence is not None]
+    if len({len(c.replicates) for c in scored}) != 1 or len(scored) < 2 or len(scored[0].replicates) < 2:
+        return {}
+    import numpy as np
+
+    left_out = np.array([c.replicates for c in scored])
+    blocks = left_out.shape[1]
+    centred = (left_out - left_out.mean(axis=1, keepdims=True)) * np.sqrt((blocks - 1) / blocks)
+    values = np.array([c.evidence.value for c in scored if c.evidence is not None])
+    draws = values[:, None] + centred @ np.random.default_rng(SEED).standard_normal((blocks, DRAWS))
+    shares = np.bincount(np.argmax(sign * draws, axis=0), minlength=len(scored)) / DRAWS
+    return {c.model_id: float(share) for c, share in zip(scored, shares, strict=True)}
+
+
+def _why(c: Candidate, *, by_evidence: bool) -> str:
+    said = []
+    if c.evidence is not None:
+        apart = "" if c.evidence.deviations is None else f" ({c.evidence.deviations:+.1f} deviations)"
+        said.append(f"{c.evidence.estimator} {c.evidence.value:.4g}{apart}")
+    elif by_evidence:
+        said.append("not in the ranking, or without a score in it")
+    if c.prior is not None:
+        on = {
+            "target": "from outcomes on this dataset",
+            "record": "from its record elsewhere",
+            "names": "from models of like names alone",
+        }[c.prior.basis]
+        said.append(f"prior {c.prior.value:+.2f} {on}")
+    return "; ".join(said) or "nothing is known of it"

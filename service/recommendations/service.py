@@ -1,0 +1,206 @@
+"""A dataset's recommendation out of its newest finished ranking and of outcomes elsewhere."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy.orm import Session
+
+from estimators.catalog import SPECS, Direction
+from service.core.errors import InvalidRequest
+from service.datasets import repository as datasets
+from service.datasets.tables import DatasetRow
+from service.models import repository as models
+from service.models.schemas import ModelFilter
+from service.models.tables import ModelRow
+from service.outcomes import service as outcomes
+from service.rankings import repository as ranking_rows
+from service.rankings import service as rankings
+from service.rankings.schemas import EntryView, RankingView
+from service.recommendations.model import Constraints, EvidenceOf, PriorOf, Recommendation
+from service.recommendations.policy import Candidate, ordered, ties_in_words
+from service.recommendations.published import published
+from service.scoring import repository as scoring
+
+MOST_CANDIDATES = 1000
+_LOOK_BACK = 100
+
+
+def recommend(
+    session: Session, project_id: str, ident: str, wanted: Constraints, /, *, ranking: str | None = None
+) -> Recommendation:
+    """Of the ranking's models; of all the project's where the dataset has none that is done."""
+    dataset = datasets.get(session, project_id, ident)
+    view = _ranking(session, project_id, dataset, ranking)
+    rows = _candidates(session, project_id, view)
+    entries = {entry.model_id: entry for entry in view.entries} if view else {}
+    before = _priors(session, project_id, dataset, [row.name for row in rows])
+    seen = _evidence(view)
+    replicates = _replicates(session, project_id, dataset, view)
+    larger = view is None or SPECS[view.ordered_by].direction is Direction.HIGHER_IS_BETTER
+    found, excluded = ordered(
+        [
+            Candidate(
+                model=row.name,
+                model_id=row.id,
+                params=row.params,
+                input_size=row.input_size,
+                milliseconds=_milliseconds(entries.get(row.id)),
+                licence=row.licence,
+                evidence=seen.get(row.id),
+                prior=before.get(row.name),
+                tied_with=tuple(entries[row.id].tied_with) if row.id in entries else (),
+                replicates=replicates.get(row.id, ()),
+            )
+            for row in rows
+        ],
+        wanted,
+        larger_is_better=larger,
+    )
+    by_evidence = any(entry.evidence for entry in found)
+    ordered_at_all = any(entry.rank is not None for entry in found)
+    return Recommendation(
+        dataset=dataset.name,
+        dataset_id=dataset.id,
+        ranking=view.id if view else None,
+        ordered_by="evidence" if by_evidence else "prior" if ordered_at_all else "nothing",
+        said=_said(by_evidence, view, ties_in_words(found)),
+        warnings=_warnings(by_evidence, before, len(found)),
+        entries=tuple(found),
+        excluded=tuple(excluded),
+    )
+
+
+def _ranking(session: Session, project_id: str, dataset: DatasetRow, ident: str | None) -> RankingView | None:
+    if ident is not None:
+        row = ranking_rows.get(session, project_id, ident)
+        if row.dataset_id != dataset.id:
+            raise InvalidRequest(f"Ranking {ident} is of another dataset than '{dataset.name}'.")
+        if row.state != "done":
+            raise InvalidRequest(f"Ranking {ident} is {row.state}: a recommendation needs one that is done.")
+        return rankings.show(session, project_id, ident)
+    page = ranking_rows.list_page(session, project_id, limit=_LOOK_BACK, cursor=None, dataset_id=dataset.id)
+    done = next((row for row in page.items if row.state == "done"), None)
+    return rankings.show(session, project_id, done.id) if done else None
+
+
+def _candidates(session: Session, project_id: str, view: RankingView | None) -> list[ModelRow]:
+    if view is not None:
+        return list(models.by_ids(session, project_id, [entry.model_id for entry in view.entries]).values())
+    ids = models.matching_ids(session, project_id, ModelFilter(), limit=MOST_CANDIDATES + 1)
+    if len(ids) > MOST_CANDIDATES:
+        raise InvalidRequest(
+            f"The project has more than {MOST_CANDIDATES:,} models, and the dataset no finished ranking: rank some."
+        )
+    return list(models.by_ids(session, project_id, ids).values())
+
+
+def _evidence(view: RankingView | None) -> dict[str, EvidenceOf]:
+    if view is None:
+        return {}
+    name = view.ordered_by
+    sign = 1.0 if SPECS[name].direction is Direction.HIGHER_IS_BETTER else -1.0
+    scored = {e.model_id: e.scores[name] for e in view.entries if e.rank is not None and name in e.scores}
+    values = {ident: score.value for ident, score in scored.items() if score.value is not None}
+    mean = sum(values.values()) / max(len(values), 1)
+    spread = (sum((value - mean) ** 2 for value in values.values()) / max(len(values), 1)) ** 0.5
+    return {
+        ident: EvidenceOf(
+            estimator=name,
+            value=value,
+            stderr=scored[ident].stderr,
+            deviations=sign * (value - mean) / spread if spread > 0 else None,
+            probability_best=None,
+        )
+        for ident, value in values.items()
+    }
+
+
+def _replicates(
+    session: Session, project_id: str, dataset: DatasetRow, view: RankingView | None
+) -> dict[str, tuple[float, ...]]:
+    if view is None:
+        return {}
+    row = ranking_rows.get(session, project_id, view.id)
+    pairs = {
+        entry.model_id: rankings.pair_of(row, dataset.fingerprint or "", entry.extractor_id)
+        for entry in ranking_rows.entries(session, row.id)
+        if entry.extractor_id is not None and entry.state == "done"
+    }
+    stored = scoring.shown_scores(session, project_id, pairs, [row.ordered_by])
+    return {ident: found[row.ordered_by].replicates for ident, found in stored.items() if row.ordered_by in found}
+
+
+def _priors(session: Session, project_id: str, dataset: DatasetRow, names: Sequence[str]) -> dict[str, PriorOf]:
+    """From the accuracies that ship with the package and the project's own outcomes."""
+    elsewhere: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    here: dict[str, list[float]] = defaultdict(list)
+    for known in published():
+        elsewhere[known.pool, known.dataset][known.model].append(known.accuracy)
+    for outcome in outcomes.every(session, project_id):
+        if outcome.dataset_id == dataset.id or (outcome.fingerprint and outcome.fingerprint == dataset.fingerprint):
+            here[outcome.model].append(outcome.accuracy)
+        else:
+            elsewhere[f"project, {outcome.recipe}", outcome.dataset][outcome.model].append(outcome.accuracy)
+    import numpy as np  # here, so that the API starts without it
+
+    from service.recommendations.prior import predict
+
+    every = sorted({*names, *here, *(model for cells in elsewhere.values() for model in cells)})
+    at = {name: place for place, name in enumerate(every)}
+
+    def row(cells: Mapping[str, Sequence[float]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        found = np.full(len(every), np.nan)
+        for model, values in cells.items():
+            found[at[model]] = sum(values) / len(values)
+        return found
+
+    others = np.array([row(cells) for _, cells in sorted(elsewhere.items())]).reshape(-1, len(every))
+    prior = predict(others, row(here), every)
+
+    def number(value: float) -> float | None:
+        return float(value) if np.isfinite(value) else None
+
+    found = {}
+    for name in names:
+        i = at[name]
+        if not np.isfinite(prior.value[i]):
+            continue
+        bounds = (number(prior.low[i]), number(prior.high[i]))
+        found[name] = PriorOf(
+            basis=prior.basis[i],
+            value=float(prior.value[i]),
+            stderr=number(prior.stderr[i]),
+            accuracy=number(prior.accuracy[i]),
+            interval=(bounds[0], bounds[1]) if bounds[0] is not None and bounds[1] is not None else None,
+        )
+    return found
+
+
+def _milliseconds(entry: EntryView | None) -> float | None:
+    return 1000 / entry.images_per_second if entry and entry.images_per_second else None
+
+
+def _said(by_evidence: bool, view: RankingView | None, ties: str | None) -> tuple[str, ...]:
+    said = [ties] if ties else []
+    if by_evidence and view is not None:
+        said.append(
+            f"Ordered by the evidence alone ({view.ordered_by}): too few fine-tuned models with scores are known yet "
+            "to show that evidence and prior together foretell accuracy better than either."
+        )
+    else:
+        said.append("Ordered by the prior alone: the dataset has no finished ranking with a score of these models.")
+    return tuple(said)
+
+
+def _warnings(by_evidence: bool, before: Mapping[str, PriorOf], n: int) -> tuple[str, ...]:
+    found = []
+    if n == 0:
+        found.append("No model is left: loosen the constraints, or rank more models.")
+    if before and not any(prior.basis == "target" for prior in before.values()):
+        found.append(
+            "Nothing says how alike this dataset is to those that the prior knows: fewer than 20 outcomes on it."
+        )
+    unseen = sum(prior.basis == "names" for prior in before.values())
+    if unseen and not by_evidence:
+        found.append(f"{unseen} of {len(before)} models have no outcome anywhere: their prior is that of like names.")
+    return tuple(found)

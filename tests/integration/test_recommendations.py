@@ -1,0 +1,50 @@
+"""Recommendations over HTTP: prior alone, then evidence, constraints, other projects."""
+
+from tests.helpers.service import Service
+from tests.helpers.zoo import TinyZoo
+
+
+def test_from_prior_to_evidence(each_service: Service, tiny_zoo: TinyZoo) -> None:
+    service = each_service
+    service.add_models(tiny_zoo.good)
+    dataset = service.sealed()
+    path = f"/v1/datasets/{dataset['id']}/recommendations"
+    before = service.call("GET", path)
+    assert before["ranking"] is None
+    assert before["ordered_by"] == "prior"
+    assert {entry["prior"]["basis"] for entry in before["entries"]} == {"names"}
+    assert any("like names" in warning for warning in before["warnings"])
+
+    names = tiny_zoo.names
+    for name, accuracy in zip(names, (0.2, 0.9, 0.5), strict=True):
+        body = {"dataset": "elsewhere", "model": name, "accuracy": accuracy}
+        assert service.client.post("/v1/outcomes", json=body).status_code == 201
+    learned = service.call("GET", path)
+    assert [entry["model"] for entry in learned["entries"]] == [names[1], names[2], names[0]]
+    assert {entry["prior"]["basis"] for entry in learned["entries"]} == {"record"}
+
+    view = service.ranked(dataset["id"], names)
+    found = service.call("GET", path)
+    assert (found["ranking"], found["ordered_by"]) == (view["id"], "evidence")
+    assert [e["model"] for e in found["entries"]] == [e["model"] for e in view["entries"]]
+    for entry, ranked in zip(found["entries"], view["entries"], strict=True):
+        assert entry["evidence"]["value"] == ranked["scores"]["logme"]["value"]
+        assert entry["tied_with"] == ranked["tied_with"]
+        assert entry["prior"]["basis"] == "record"
+    assert abs(sum(e["evidence"]["probability_best"] for e in found["entries"]) - 1) < 1e-9
+    assert any("evidence alone" in line for line in found["said"])
+
+    none = service.call("GET", path, params={"max_params": 1})
+    assert none["entries"] == []
+    assert len(none["excluded"]) == 3
+
+
+def test_a_ranking_must_be_of_the_dataset(service: Service) -> None:
+    dataset = service.sealed()
+    path = f"/v1/datasets/{dataset['id']}/recommendations"
+    assert service.client.get(path, params={"ranking": "rk_none"}).status_code == 404
+    assert service.client.get("/v1/datasets/ds_none/recommendations").status_code == 404
+    assert service.client.get(path, params={"max_milliseconds": 0}).status_code == 422
+    empty = service.call("GET", path)
+    assert empty["entries"] == []
+    assert empty["ordered_by"] == "nothing"
