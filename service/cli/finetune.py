@@ -51,7 +51,7 @@ class BudgetSpent(Exception):
 def finetune(
     dataset: Annotated[str, typer.Argument(help="id or name of a sealed dataset; `zooscout datasets add` makes one")],
     model_globs: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="names or ids; a glob such as 'resnet*'")
+        list[str], typer.Argument(metavar="MODEL", help="names or ids; a glob such as 'resnet*'")
     ],
     recipe: Annotated[
         Literal["fast", "default"],
