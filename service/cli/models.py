@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from rich.table import Table
 
 from service.cli.connection import connected, target
-from service.cli.embedded import PROJECT, embedded
+from service.cli.embedded import PROJECT
 from service.cli.exits import Exit
 from service.cli.output import count, err, fail, out, print_json
 from service.client.results import Model
@@ -209,9 +209,9 @@ def release(
 
     A model that fails by itself on three different datasets is quarantined, and later rankings skip it.
     """
-    with embedded() as context, context.database.write() as session:
-        before = catalog.show(session, PROJECT, model)
-        view = catalog.release(session, PROJECT, model)
+    with connected() as at:
+        before = at.client.model(model)
+        view = at.client.release_model(model)
     if as_json:
         print_json(view)
     elif before.quarantined_at is None:

@@ -99,6 +99,11 @@ def remove_model(ident: str, /) -> Flow[None]:
     return tell("DELETE", f"/v1/models/{ident}")
 
 
+def release_model(ident: str, /) -> Flow[r.Model]:
+    """Ends a model's quarantine: rankings try it again."""
+    return ask(r.Model, "POST", f"/v1/models/{ident}/release")
+
+
 def upload_dataset(
     path: str | Path, /, *, name: str | None = None, progress: Progress | None = None
 ) -> Flow[r.Dataset]:
@@ -355,6 +360,7 @@ class Endpoints:
     start_import = Both(start_import)
     import_models = Both(import_models)
     remove_model = Both(remove_model)
+    release_model = Both(release_model)
     upload_dataset = Both(upload_dataset)
     make_version = Both(make_version)
     dataset = Both(dataset)

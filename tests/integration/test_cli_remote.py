@@ -73,6 +73,8 @@ def test_a_folder_is_ranked_by_a_service_and_what_it_made_is_shown_and_removed(
     assert out.read_bytes()[:4] == b"PAR1"
     assert there("reference", "show").returncode == 4
     assert there("datasets", "show", "nobody").returncode == 4
+    assert "in no quarantine" in there("models", "release", good).stdout
+    assert there("models", "release", "nobody").returncode == 4
     assert there("models", "ls", "--input-size", "0").returncode == 3
     assert there("models", "ls", "--limit", "0").returncode == 2
     assert there("rankings", "rm", view["id"]).returncode == 0
