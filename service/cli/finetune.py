@@ -34,7 +34,7 @@ class Measured:
 
     model: str
     accuracy: float | None = None
-    interval: tuple[float, float] | None = None
+    interval: list[float] | None = None
     probe: float | None = None
     learning_rate: float | None = None
     epoch: int | None = None
@@ -50,9 +50,7 @@ class BudgetSpent(Exception):
 
 def finetune(
     dataset: Annotated[str, typer.Argument(help="id or name of a sealed dataset; `zooscout datasets add` makes one")],
-    model_globs: Annotated[
-        list[str], typer.Argument(metavar="MODEL", help="names or ids; a glob such as 'resnet*'")
-    ],
+    model_globs: Annotated[list[str], typer.Argument(metavar="MODEL", help="names or ids; a glob such as 'resnet*'")],
     recipe: Annotated[
         Literal["fast", "default"],
         typer.Option(help="fast: one learning rate, 3 epochs, 1000 images; default: two, 6 epochs, 5000 images"),

@@ -66,7 +66,7 @@ class OutcomeView(BaseModel):
     extractor_id: str | None
     accuracy: float
     n_test: int | None
-    interval: tuple[float, float] | None = Field(
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         description="90 % Wilson interval: what so few test images leave open, and nothing of seeds and recipes"
     )
     recipe: str

@@ -149,7 +149,7 @@ def _view(row: OutcomeRow) -> OutcomeView:
         extractor_id=row.extractor_id,
         accuracy=row.accuracy,
         n_test=row.n_test,
-        interval=None if row.n_test is None else wilson(row.accuracy, row.n_test),
+        interval=None if row.n_test is None else list(wilson(row.accuracy, row.n_test)),
         recipe=row.recipe,
         source=row.source,
         version=row.version,

@@ -23,7 +23,7 @@ def test_an_outcome_is_recorded_and_superseded(each_service: Service, tiny_zoo: 
     assert view["fingerprint"] == dataset["fingerprint"]
     assert (view["model"], view["model_id"]) == (model["name"], model["id"])
     assert view["weights_sha256"] == model["weights_sha256"]
-    assert view["interval"] == pytest.approx(wilson(0.75, 40))
+    assert view["interval"] == pytest.approx(list(wilson(0.75, 40)))
     assert on.call("GET", f"/v1/outcomes/{view['id']}") == view
 
     again = on.call("POST", "/v1/outcomes", 201, json=body)
