@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api soak bench-truth
+.PHONY: demo test test-browser screenshots check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api soak bench-truth
 
 demo:
 	@.ci/install
@@ -9,6 +9,16 @@ demo:
 test:
 	@.ci/install
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Without a browser `make test` leaves these out; here they must run.
+test-browser:
+	@.ci/install
+	@test -x /usr/bin/chromium || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; }
+	$(BIN)/python -m pytest tests/e2e/test_browser.py $(PYTEST_ARGS)
+
+screenshots:
+	@.ci/install
+	$(BIN)/python -m tests.helpers.screenshots
 
 check:
 	@.ci/install

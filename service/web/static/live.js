@@ -63,7 +63,8 @@ function watch(form) {
     waiting = setTimeout(() => {
       const fields = new URLSearchParams();
       for (const [name, value] of new FormData(form)) if (name !== "csrf" && value) fields.append(name, value);
-      const address = `${form.dataset.watch}?${fields}`;
+      // Not form.dataset: a field of that name stands in its place.
+      const address = `${form.getAttribute("data-watch")}?${fields}`;
       history.replaceState(null, "", address);
       look(address);
     }, 250);
