@@ -1,17 +1,21 @@
 """The same commands with --url, against a served service; what each exits with."""
 
+import ast
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from service.cli.main import run
+from service.client import Client
 from service.core.settings import Settings
 from tests.helpers.pictures import class_folders, zipped
-from tests.helpers.service import process, running, settings_for, wait_until
+from tests.helpers.service import environment, process, running, settings_for, wait_until
 from tests.helpers.zoo import TinyZoo
 
 Finished = subprocess.CompletedProcess[str]
@@ -97,3 +101,59 @@ def test_what_works_on_the_machine_alone_says_so_and_who_does_not_answer_is_name
     assert there("models", "ls", "--url", "nonsense").returncode == 2
     wrong = there("models", "ls", "--key", "nonsense")
     assert wrong.returncode == 5, wrong.stderr
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "pipelines.md").read_text()
+
+
+def _block(opening: str, /) -> str:
+    found = re.search(rf"^```{re.escape(opening)}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    assert found is not None, opening
+    return found[1]
+
+
+def test_the_gate_of_the_page_lets_the_top_group_pass_and_nothing_else(
+    served: tuple[str, Settings], tmp_path: Path, tiny_zoo: TinyZoo
+) -> None:
+    (tmp_path / "gate.py").write_text(_block("python title=gate.py"))
+    archive = tmp_path / "gated.zip"
+    archive.write_bytes(zipped(class_folders()))
+    good, wrong = tiny_zoo.names[0], tiny_zoo.wrong.name
+
+    def gate(wanted: str, candidates: str, *, data: Path = archive, url: str = served[0]) -> tuple[int, str]:
+        variables = environment(served[1]) | {"ZOOSCOUT_URL": url}
+        command = [sys.executable, str(tmp_path / "gate.py"), str(data), wanted, candidates]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+        assert done.stderr == ""
+        return done.returncode, done.stdout
+
+    assert gate(good, "tiny_*") == (0, f"{good} is on top, alone.\n")
+    status, said = gate(wrong, "tiny_*")
+    assert status == 1
+    assert said.endswith(f"On top: {good}.\n")
+    assert gate("nobody", "tiny_*")[0] == 4
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(zipped({"a/1.png": b"no image", "b/1.png": b"none"}))
+    assert gate(good, "tiny_*", data=bad)[0] == 3
+    assert gate(good, "tiny_*", url="http://127.0.0.1:9")[0] == 7
+
+
+def test_the_workflow_and_the_dag_of_the_page_use_what_there_is() -> None:
+    steps = yaml.safe_load(_block("yaml"))["jobs"]["gate"]["steps"]
+    [asked] = [step["run"] for step in steps if "gate.py" in step.get("run", "")]
+    subprocess.run(["bash", "-n", "-c", asked], check=True)
+    called = {
+        node.attr
+        for node in ast.walk(ast.parse(_block("python title=dag.py")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "client"
+    }
+    assert called == {"start_rank", "ranking"}
+    assert all(hasattr(Client, name) for name in called)
+
+
+def test_a_question_to_a_service_does_not_wait_for_what_only_the_service_needs() -> None:
+    asked = "import sys; from service.cli.main import command_line; command_line(['models', 'ls']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "service.client" in loaded
+    assert loaded & {"service.cli.embedded", "service.api", "sqlalchemy", "alembic", "fastapi", "numpy"} == set()
