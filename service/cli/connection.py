@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import httpx
 import typer
 
-from service.cli.embedded import embedded, work_until
 from service.cli.exits import Exit
 from service.cli.output import fail
 from service.client import Client
-from service.core.settings import QuotaSettings, ServerSettings
-from service.worker.context import WorkerContext
+
+if TYPE_CHECKING:  # what works here is imported by whoever works here: a question to a service need not wait for it
+    from service.worker.context import WorkerContext
 
 T = TypeVar("T")
 LOOK_SECONDS = 0.5
@@ -33,7 +33,7 @@ _given: ContextVar[dict[str, str]] = ContextVar("given", default={})  # noqa: B0
 @dataclass(frozen=True, slots=True)
 class Connection:
     client: Client
-    context: WorkerContext | None  # this process does the work; none: the service at `url` does
+    context: "WorkerContext | None"  # this process does the work; none: the service at `url` does
     url: str | None
 
     def settle(
@@ -52,6 +52,8 @@ class Connection:
                 time.sleep(LOOK_SECONDS)
                 found = look()
             return found
+        from service.cli.embedded import work_until
+
         seen = time.monotonic()
 
         def looked() -> T:
@@ -77,16 +79,19 @@ def connected() -> Iterator[Connection]:
         with Client(url, key=key) as client:
             yield Connection(client, None, url)
         return
+    from service.cli.embedded import embedded
+
     with embedded() as context, _served(context) as client:
         yield Connection(client, context, None)
 
 
 @contextmanager
-def _served(context: WorkerContext) -> Iterator[Client]:
+def _served(context: "WorkerContext") -> Iterator[Client]:
     """The API of this very process, for it alone: a socket in a folder that only its user can open."""
     import uvicorn
 
     from service.api.app import create_app
+    from service.core.settings import QuotaSettings, ServerSettings
 
     settings = context.settings.model_copy(
         update={"server": ServerSettings(), "quotas": QuotaSettings(), "log_level": "error"}

@@ -4,7 +4,6 @@ from enum import IntEnum
 
 import httpx
 
-from service.api.problems import kind_of
 from service.client import ApiProblem
 from service.core.errors import ServiceError
 
@@ -41,6 +40,8 @@ def of_error(error: ServiceError | ApiProblem | httpx.TransportError, /) -> Exit
                 return Exit.REFUSED
             return of_status(error.status) if error.status else Exit.BAD_INPUT  # a dataset that a worker refused
         case ServiceError():
+            from service.api.problems import kind_of  # with the web framework, which nothing else here needs
+
             return of_status(kind_of(error).status)
         case httpx.TransportError():
             return Exit.UNREACHABLE

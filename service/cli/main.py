@@ -1,67 +1,69 @@
 """The `zooscout` command."""
 
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
 import httpx
 import typer
 from pydantic import ValidationError
 
-from service.cli import (
-    datasets,
-    db,
-    embeddings,
-    estimators,
-    finetune,
-    keys,
-    models,
-    outcomes,
-    rank,
-    rankings,
-    recommend,
-    reference,
-    score,
-    serve,
-    store,
-    webhooks,
-)
 from service.cli.connection import add_options
 from service.cli.exits import Exit, Interrupted, of_error
 from service.cli.output import fail
 from service.client import ApiProblem
 from service.core.errors import ServiceError
 
-app = typer.Typer(
-    name="zooscout",
-    help="Which pretrained vision model to fine-tune on your data: ranked by how well its features transfer, "
-    "with honest uncertainty, without fine-tuning anything.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    epilog="Start with: `zooscout models import timm`, then `zooscout rank PATH --models 'resnet*'`.",
-)
-app.command("rank")(rank.rank)
-app.command("recommend")(recommend.recommend)
-app.command("score")(score.score)
-app.command("finetune")(finetune.finetune)
-app.command("serve")(serve.serve)
-app.command("worker")(serve.worker)
-app.command("demo")(serve.demo)
-app.add_typer(models.app, name="models")
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(rankings.app, name="rankings")
-app.add_typer(reference.app, name="reference")
-app.add_typer(outcomes.app, name="outcomes")
-app.add_typer(embeddings.app, name="embeddings")
-app.add_typer(webhooks.app, name="webhooks")
-app.add_typer(store.app, name="store")
-app.add_typer(keys.app, name="keys")
-app.add_typer(db.app, name="db")
-app.command("estimators")(estimators.list_estimators)
+COMMANDS = {  # in the order of the help: the module of service.cli and what it declares, a group or a function
+    "rank": ("rank", "rank"),
+    "recommend": ("recommend", "recommend"),
+    "score": ("score", "score"),
+    "finetune": ("finetune", "finetune"),
+    "serve": ("serve", "serve"),
+    "worker": ("serve", "worker"),
+    "demo": ("serve", "demo"),
+    "models": ("models", "app"),
+    "datasets": ("datasets", "app"),
+    "rankings": ("rankings", "app"),
+    "reference": ("reference", "app"),
+    "outcomes": ("outcomes", "app"),
+    "embeddings": ("embeddings", "app"),
+    "webhooks": ("webhooks", "app"),
+    "store": ("store", "app"),
+    "keys": ("keys", "app"),
+    "db": ("db", "app"),
+    "estimators": ("estimators", "list_estimators"),
+}
+
+
+def _itself() -> None: ...  # with it, a single command does not become the whole of the command line
+
+
+def command_line(words: Sequence[str] = (), /) -> typer.Typer:
+    """Every command; or the one alone that the words begin with, so that the others' modules need not be imported."""
+    app = typer.Typer(
+        name="zooscout",
+        help="Which pretrained vision model to fine-tune on your data: ranked by how well its features transfer, "
+        "with honest uncertainty, without fine-tuning anything.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        epilog="Start with: `zooscout models import timm`, then `zooscout rank PATH --models 'resnet*'`.",
+        callback=_itself,
+    )
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
+        module, attribute = COMMANDS[name]
+        declared = getattr(import_module(f"service.cli.{module}"), attribute)
+        if isinstance(declared, typer.Typer):
+            app.add_typer(declared, name=name)
+        else:
+            app.command(name)(declared)
+    return app
 
 
 def run() -> None:
     """Entry point: what went wrong is one line and an exit status, never a traceback."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(command_line(sys.argv[1:]))
     add_options(command)
     try:
         command()

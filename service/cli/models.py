@@ -2,23 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import TypeAdapter
 from rich.table import Table
 
 from service.cli.connection import connected, target
-from service.cli.embedded import PROJECT
 from service.cli.exits import Exit
 from service.cli.output import count, err, fail, out, print_json
 from service.client.results import Model
-from service.jobs import repository as jobs
-from service.models import repository
-from service.models import service as catalog
-from service.models.errors import BadModelCard
 from service.models.schemas import ModelCreate, ModelFilter, ModelView, SortKey
-from service.worker.context import WorkerContext
+
+if TYPE_CHECKING:
+    from service.worker.context import WorkerContext
 
 app = typer.Typer(help="The catalog of pretrained models.", no_args_is_help=True)
 
@@ -39,6 +36,7 @@ def import_registry(
                 fail(f"{done.error.get('title')}: {done.error.get('detail')}")
             result = dict(done.result)
         else:
+            from service.cli.embedded import PROJECT
             from service.compute.catalog import import_registry as run_import
 
             registry: Literal["timm", "open_clip"] = "timm" if source == "timm" else "open_clip"
@@ -109,8 +107,13 @@ def add(
         out.print(f"Added {view.name}: {count(view.params)} parameters, {view.feature_dim} features ({view.id}).")
 
 
-def register_proven(context: WorkerContext, request: ModelCreate, /) -> ModelView:
+def register_proven(context: "WorkerContext", request: ModelCreate, /) -> ModelView:
     """Registers a model whose weights have been fetched and fit; otherwise nothing is registered."""
+    from service.cli.embedded import PROJECT
+    from service.models import repository
+    from service.models import service as catalog
+    from service.models.errors import BadModelCard
+
     card = catalog.card_from_request(request)
     with context.database.read() as session:
         if repository.find(session, PROJECT, card.name) is not None:
@@ -228,13 +231,15 @@ def remove(
     ] = False,
 ) -> None:
     """Remove a model from the catalog."""
-    from service.cli.store import collect_now
-
     with connected() as at:
         if purge and at.context is None:
             fail("--purge of a model works on the machine of the service alone.", status=Exit.USAGE)
         at.client.remove_model(model)
         if at.context is not None:
+            from service.cli.embedded import PROJECT
+            from service.cli.store import collect_now
+            from service.jobs import repository as jobs
+
             if purge:
                 with at.context.database.write() as session:
                     jobs.enqueue_collection(session, PROJECT, purge=True)

@@ -1,24 +1,23 @@
 """`zooscout rank`: the whole job in one command."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
 from service.cli.connection import Connection, connected
-from service.cli.embedded import PROJECT
 from service.cli.exits import Exit, Interrupted
 from service.cli.output import err, fail, print_json, print_ranking
 from service.client import ApiProblem
 from service.client.results import Dataset, Ranking
 from service.core.errors import NotFound
-from service.datasets import service as datasets
-from service.datasets.digest import source_digest
 from service.models.schemas import ModelFilter
 from service.rankings import service as rankings
 from service.rankings.schemas import RankingCreate
-from service.worker.context import WorkerContext
+
+if TYPE_CHECKING:
+    from service.worker.context import WorkerContext
 
 PAGE = 1000
 
@@ -115,8 +114,12 @@ def take_in(at: Connection, path: Path, name: str | None, /) -> Dataset:
     return found
 
 
-def _accept(context: WorkerContext, path: Path, name: str | None) -> tuple[str, bool]:
+def _accept(context: "WorkerContext", path: Path, name: str | None) -> tuple[str, bool]:
     """Where this process does the work the path is read where it lies."""
+    from service.cli.embedded import PROJECT
+    from service.datasets import service as datasets
+    from service.datasets.digest import source_digest
+
     with bars() as shown:
         shown.add_task("reading", total=None)
         digest = source_digest(path)

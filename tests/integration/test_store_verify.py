@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from service.cli.main import app
+from service.cli.main import command_line
 from service.embeddings import repository
 from service.embeddings.model import SegmentInfo
 from service.embeddings.protocol import Kind
@@ -38,7 +38,7 @@ def verify(service: Service, monkeypatch: pytest.MonkeyPatch) -> Verify:
             monkeypatch.setenv(name, value)
 
     def run(*options: str, status: int = 0) -> dict[str, Any]:
-        done = CliRunner().invoke(app, ["store", "verify", "--json", *options])
+        done = CliRunner().invoke(command_line(), ["store", "verify", "--json", *options])
         assert done.exit_code == status, (done.output, done.exception)
         return json.loads(done.stdout)
 
