@@ -9,7 +9,7 @@ from service.cli.connection import connected
 from service.cli.exits import Exit
 from service.cli.output import err, fail
 from service.datasets.names import Split
-from service.exports.formats import Format
+from service.exports.names import Format
 
 app = typer.Typer(help="Stored embeddings.", no_args_is_help=True)
 

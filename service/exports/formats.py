@@ -5,7 +5,7 @@ Memory holds the manifest and a few thousand rows of features, whatever the data
 
 import zipfile
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 
 from service.datasets.manifest import HASH_BYTES
+from service.exports.names import Format
 from service.exports.selection import ROWS_AT_ONCE, Selection
 
-Format = Literal["parquet", "npz"]
-MEDIA_TYPES: dict[Format, str] = {"parquet": "application/vnd.apache.parquet", "npz": "application/zip"}
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # a zip must name a time; the same export is the same bytes
 
 

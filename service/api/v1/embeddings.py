@@ -8,8 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from service.api.deps import AppDep, ProjectDep
 from service.datasets.names import Split
-from service.exports.formats import MEDIA_TYPES, Format, stream
-from service.exports.selection import select
+from service.exports.names import MEDIA_TYPES, Format
 
 router = APIRouter(tags=["embeddings"])
 
@@ -30,6 +29,8 @@ def export_embeddings(
 ) -> StreamingResponse:
     """Content hash, path, label, split and features of every image, in the order of the content hashes."""
     from service.embeddings.opening import open_store  # loads FAISS
+    from service.exports.formats import stream  # loads pyarrow
+    from service.exports.selection import select
 
     store = open_store(app.settings, app.database)
     with app.database.read() as session:
