@@ -39,7 +39,7 @@ function tend(table) {
       if (a.value === null || b.value === null) return (a.value === null) - (b.value === null);
       return sign * (numeric ? a.value - b.value : collator.compare(a.value, b.value));
     });
-    body.append(...keyed.map(({ row }) => row));
+    body.replaceChildren(...keyed.map(({ row }) => row));
     for (const [column, head] of heads.entries()) {
       if (column === state.column) head.ariaSort = state.descending ? "descending" : "ascending";
       else head.removeAttribute("aria-sort");
