@@ -11,6 +11,7 @@ from service.scoring.errors import UnknownEstimator
 FIRST, OTHERS = "#0b6e4f", "#5a6b7b"
 ROW_PIXELS, MARGIN_PIXELS = 24, 150
 SHOWN = 50
+_SPEEDS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]
 
 
 def ranking_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[s
         "hoverinfo": "skip",
     }
     layout = {
-        "xaxis": {"title": {"text": "images/s, as measured here"}, "type": "log", "dtick": "D2"},
+        "xaxis": {"title": {"text": "images/s, as measured here"}, "type": "log", "tickvals": _SPEEDS},
         "yaxis": {"title": {"text": heading(name)}, "zeroline": False, "autorange": "reversed" if lower else True},
         "height": 360,
         "margin": {"r": 20, "t": 20},
