@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -157,3 +158,26 @@ def test_a_question_to_a_service_does_not_wait_for_what_only_the_service_needs()
     loaded = set(done.stdout.split())
     assert "service.client" in loaded
     assert loaded & {"service.cli.embedded", "service.api", "sqlalchemy", "alembic", "fastapi", "numpy"} == set()
+
+
+def test_an_interrupted_ranking_goes_on_and_the_message_says_how_to_follow_it(
+    served: tuple[str, Settings], tmp_path: Path, tiny_zoo: TinyZoo
+) -> None:
+    url, settings = served
+    archive = tmp_path / "interrupted.zip"
+    archive.write_bytes(zipped(class_folders(each=60, seed=3)))
+    command = [sys.executable, "-m", "service.cli", "rank", str(archive), "-m", tiny_zoo.names[0], "--url", url]
+    child = subprocess.Popen(command, env=environment(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with Client(url) as client:
+
+        def begun() -> list[str]:  # the command has long heard that the ranking is accepted
+            found = client.rankings().items
+            return [r.id for r in found if r.dataset.name == archive.name and r.state != "queued"]
+
+        wait_until(begun, seconds=120, why="the ranking begins")
+        [ident] = begun()
+        child.send_signal(signal.SIGINT)
+        said, complaint = child.communicate(timeout=60)
+        assert (child.returncode, said) == (130, b""), complaint
+        assert f"zooscout rankings follow {ident} --url {url}" in complaint.decode()
+        assert client.wait_for_ranking(ident, timeout_seconds=120).state == "done"
