@@ -74,7 +74,7 @@ def test_rank_prints_the_shape_of_the_api_and_a_second_run_loads_no_torch(
         env=environment(settings), capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     loaded = {line.rpartition("|")[2].strip() for line in second.stderr.splitlines() if line.startswith("import time:")}
-    assert "service.cli.rank" in loaded
+    assert "service.rankings.service" in loaded
     assert loaded & {"torch", "timm", "open_clip", "torchvision", "sklearn", "service.compute.group"} == set()
     again = json.loads(second.stdout)
     assert again["id"] != view["id"]
