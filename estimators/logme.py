@@ -17,7 +17,7 @@ from estimators.logme_targets import logme_targets
 from estimators.moments import ClassMoments
 from estimators.score import Score
 from estimators.shared import Options, Value, evaluate_case, make_case
-from estimators.shifted import NotPositive, ShiftedForm
+from estimators.shifted import ShiftedForm
 from estimators.view import View
 
 _MANY_CLASSES = 0.1  # of the dimensions: from here on C x C systems cost more than one more factorisation
@@ -141,7 +141,7 @@ def _total_terms(view: View) -> tuple[Terms, float, float]:
             if float(shares.min()) < view.least_share and view.form.rough:
                 view.refine()
                 shares, logdet = from_total(taus)
-        except NotPositive:
+        except Degenerate:
             return other(taus)
         if float(shares.min()) < view.least_share:
             return other(taus)

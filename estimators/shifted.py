@@ -21,10 +21,6 @@ _SMALL_SHIFT = 1e-9  # of the norm: below it the trace of the inverse is taken f
 _Steps = Iterator[tuple[slice, Tensor, Tensor | None]]
 
 
-class NotPositive(Degenerate):
-    """A shifted matrix is singular at the working precision."""
-
-
 class ShiftedForm:
     """A symmetric positive semi-definite matrix prepared for many shifted systems `(A + shift I) x = b`.
 
@@ -175,7 +171,7 @@ class ShiftedForm:
                 left -= beside.mT @ beside
             factor, info = torch.linalg.cholesky_ex(left)
             if bool(info.any()):
-                raise NotPositive("the scatter of the features is not positive definite at the working precision")
+                raise Degenerate("the scatter of the features is not positive definite at the working precision")
             yield rows, factor, beside
             if i < len(self._below):
                 right = self._below[i].T.expand(len(added), -1, -1)

@@ -11,7 +11,7 @@ from service.scoring.errors import UnknownEstimator
 FIRST, OTHERS = "#0b6e4f", "#5a6b7b"
 ROW_PIXELS, MARGIN_PIXELS = 24, 150
 SHOWN = 50
-_SPEEDS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]
+_SPEEDS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 1.5, 2, 3, 5, 7)]
 
 
 def ranking_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[str, Any]:
@@ -117,7 +117,12 @@ def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[s
     }
     layout = {
         "xaxis": {"title": {"text": "images/s, as measured here"}, "type": "log", "tickvals": _SPEEDS},
-        "yaxis": {"title": {"text": heading(name)}, "zeroline": False, "autorange": "reversed" if lower else True},
+        "yaxis": {
+            "title": {"text": heading(name)},
+            "zeroline": False,
+            "automargin": True,
+            "autorange": "reversed" if lower else True,
+        },
         "height": 360,
         "margin": {"r": 20, "t": 20},
         "template": "plotly_white",

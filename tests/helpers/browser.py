@@ -89,11 +89,11 @@ class Watched:
         return self.page
 
 
-def demo_request(model: DemoModel, path: Path, /) -> ModelCreate:
+def demo_request(model: DemoModel, weights: str, /) -> ModelCreate:
     return ModelCreate(
         name=model.name,
         architecture=model.architecture,
-        weights=f"file:{path}",
+        weights=weights,
         sha256=model.weights_sha256,
         match="order",
         mean=model.mean,
@@ -109,4 +109,4 @@ def demo_models() -> list[ModelCreate]:
     """Those of the demo whose weights lie in the cache."""
     kept = {path.name: path for path in WEIGHTS.glob("*/*.pth")}
     names = [(model, Path(model.member).name) for model in MODELS]
-    return [demo_request(model, kept[name]) for model, name in names if name in kept]
+    return [demo_request(model, f"file:{kept[name]}") for model, name in names if name in kept]
