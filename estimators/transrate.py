@@ -230,7 +230,7 @@ def _subset_rates(z: Tensor, keep: Tensor, masked: _Masked, *, corrected: bool) 
     sum of squares being another than its share of that. The slopes `[B]` are the derivatives of R without a mask in the
     weights of the blocks that the other masks leave out.
     """
-    factors = masked.scales / (keep.sum(1).clamp_min(1) * _DISTORTION)
+    factors = masked.scales / (keep.sum(1).clamp_min(1).to(torch.float64) * _DISTORTION)
     across = (z @ masked.offsets.T).T
     if z.shape[0] > z.shape[1]:
         values, traces, leverage, pull = _rates_of_columns(z, keep, masked.offsets, factors)
