@@ -82,7 +82,7 @@ def test_an_image_beyond_all_memory_refuses_its_dataset(
     files = class_folders(seed=1)
     bomb = service.upload(zipped(files | {"ash/flat.png": flat.getvalue()}), name="bomb")
     good = service.upload(zipped(files), name="good")
-    with apart(service, LocalExecutor(start, service.settings, memory_bytes=400 * 2**20)) as work:
+    with apart(service, LocalExecutor(start, service.settings, memory_bytes=540 * 2**20)) as work:
         work()
     refused = service.call("GET", f"/v1/datasets/{bomb['id']}")
     assert refused["state"] == "refused"
