@@ -26,6 +26,10 @@ class Link:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
     def reset(self) -> int:
         """Breaks every connection with a reset; new ones are welcome. Returns how many."""
         return asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result()
@@ -44,10 +48,10 @@ class Link:
         return len(pairs)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._open.wait()
         try:
+            await self._open.wait()
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             _break(writer)
             return
         pair = (writer, up_writer)
@@ -81,20 +85,25 @@ class Links:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._links: list[Link] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="links", daemon=True)
         self._thread.start()
 
     def to(self, upstream: int) -> Link:
         link = Link(self._loop, upstream)
         asyncio.run_coroutine_threadsafe(link.start(), self._loop).result()
+        self._links.append(link)
         return link
 
     def stop(self) -> None:
         async def end() -> None:
+            for link in self._links:
+                link.close()
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0.1)  # sockets are closed by callbacks that run after their transports'
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
