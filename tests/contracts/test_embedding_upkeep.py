@@ -163,7 +163,8 @@ rng = random.Random(number)
 hashes = [content(n) for n in range(300)]
 deadline = time.time() + float(until)
 rounds = 0
-while time.time() < deadline:
+# However busy the machine is, the writers have written most of it in the end.
+while time.time() < deadline or (role == "write" and rounds < 20):
     some = [hashes[i] for i in rng.sample(range(300), 25)]
     match role:
         case "write":
@@ -215,6 +216,6 @@ def test_writers_readers_a_merger_and_a_collector_at_once_lose_and_mix_up_nothin
     store = SegmentStore(files, database)
     hashes = [content(n) for n in range(300)]
     held = [value for value in hashes if value not in set(store.missing(ONE, hashes))]
-    assert len(held) > 60
+    assert len(held) > 200
     assert same_bits(store.get(ONE, held), rows_for(held))
     assert upkeep.find_damage(store, database, PROJECT, quietly) == []
