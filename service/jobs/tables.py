@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import Float, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core.db import Base
@@ -33,6 +33,7 @@ class TaskRow(Base):
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    origin: Mapped[dict[str, Any] | None]  # the request that it came from, and that request's trace
 
 
 class WorkerRow(Base):
@@ -42,3 +43,22 @@ class WorkerRow(Base):
     device: Mapped[str] = mapped_column(String(100))
     started_at: Mapped[datetime]
     seen_at: Mapped[float]  # seconds since 1970, database clock
+
+
+class CounterRow(Base):
+    """What workers have counted since the database was made: they serve no metrics themselves, the API shows these."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(String(60), primary_key=True)
+    label: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[float] = mapped_column(Float(precision=53))
+
+
+class ScheduleRow(Base):
+    """When something that comes again and again is due next: whichever worker sees it first does it."""
+
+    __tablename__ = "schedules"
+
+    name: Mapped[str] = mapped_column(String(60), primary_key=True)
+    due_at: Mapped[float] = mapped_column(Float(precision=53))  # seconds since 1970, database clock
