@@ -1,6 +1,6 @@
 """Every estimator's score of every pair, through the product: what the report holds against the truth.
 
-python -m benchmarks.truth.scores --data-dir FOLDER        goes on where it stopped: what is embedded stays embedded
+python -m benchmarks.truth.scores --data-dir FOLDER        goes on where it stopped: a dataset's rows stand once it is done
 
 Scores are of the training images alone, at each model's own input size. PED, the divergence and the distances between
 domains need a reference set: cifar10, the one set of photographs; of cifar10 itself they say nothing and are left out.
@@ -12,12 +12,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.truth.pool import DATASETS, SHARED, cards
-from benchmarks.truth.tables import HERE
+from benchmarks.truth.tables import HERE, read
 from estimators.catalog import SPECS, Need
 from zoo.catalog import ModelCard
 
@@ -44,16 +44,26 @@ def main() -> int:
         _said(folder, "datasets", "add", str(archive), "--name", dataset, "--json")
     _said(folder, "reference", "set", REFERENCE, "--json")
     names = [word for name in cards() for word in ("--models", name)]
-    rows: list[dict[str, Any]] = []
+    rows: list[Mapping[str, Any]] = list(read(options.out)) if options.out.exists() else []
     for dataset in DATASETS:
+        if _done(rows, dataset):
+            continue
         print(dataset, file=sys.stderr, flush=True)
         view = _said(folder, "rank", dataset, *names, "--estimators", ",".join(NAMES), "--json")
-        rows += _rows(dataset, view)
-    with options.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        rows = [row for row in rows if row["dataset"] != dataset] + list(_rows(dataset, view))
+        with options.out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     return 0
+
+
+def _done(rows: Sequence[Mapping[str, Any]], dataset: str) -> bool:
+    """Whether every model has a row of every estimator's version of today."""
+    left_out = _AGAINST_REFERENCE if dataset == REFERENCE else frozenset()
+    held = {(r["model"], r["estimator"], str(r["version"])) for r in rows if r["dataset"] == dataset}
+    due = ((model, name) for model in cards() for name in NAMES if name not in left_out)
+    return all((model, name, str(SPECS[name].version)) in held for model, name in due)
 
 
 def _said(folder: Path, *words: str) -> dict[str, Any]:
