@@ -14,6 +14,7 @@ def all_tables() -> MetaData:
     import service.keys.tables
     import service.models.tables
     import service.outcomes.tables
+    import service.prescores.tables
     import service.rankings.tables
     import service.scoring.tables
     import service.webhooks.tables  # noqa: F401

@@ -25,6 +25,7 @@ class RankingRow(Base):
     reference_fingerprint: Mapped[str | None] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(20))  # queued | running | done | failed | cancelled
     error: Mapped[dict[str, Any] | None]
+    prescore_id: Mapped[str | None] = mapped_column(String(40), index=True)  # which hears when it has ended
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
