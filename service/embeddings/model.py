@@ -33,3 +33,16 @@ class SegmentInfo:
     hashes_sha256: str
     created_at: datetime
     superseded_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentNames:
+    """Its two files."""
+
+    vectors: str
+    hashes: str
+
+    @classmethod
+    def of(cls, key: StoreKey, segment_id: str, /) -> "SegmentNames":
+        stem = f"{key.project_id}/{key.extractor_id[:2]}/{key.extractor_id}/{segment_id}.{key.kind}"
+        return cls(f"{stem}.faiss", f"{stem}.hashes")

@@ -1,7 +1,6 @@
 """One immutable segment: a flat FAISS index read by position, and its sorted content hashes beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from service.embeddings.errors import SegmentDamaged
 from service.embeddings.files import Files, digest_of
-from service.embeddings.model import SegmentInfo, Storage, WrittenSegment
+from service.embeddings.model import SegmentInfo, SegmentNames, Storage, WrittenSegment
 from service.embeddings.protocol import HASH_BYTES, Positions, Rows, StoreKey
 
 HashArray = npt.NDArray[np.uint8]  # [N, 32]
@@ -22,17 +21,6 @@ _WORD = np.dtype(">u8")
 
 def as_hash_array(hashes: Sequence[bytes], /) -> HashArray:
     return np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, HASH_BYTES)
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentNames:
-    vectors: str
-    hashes: str
-
-    @classmethod
-    def of(cls, key: StoreKey, segment_id: str, /) -> "SegmentNames":
-        stem = f"{key.project_id}/{key.extractor_id[:2]}/{key.extractor_id}/{segment_id}.{key.kind}"
-        return cls(f"{stem}.faiss", f"{stem}.hashes")
 
 
 def write_segment(

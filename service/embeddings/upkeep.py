@@ -1,6 +1,6 @@
 """What keeps a store in order: many small segments become one, and files that no row needs go."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,12 @@ import numpy as np
 from service.core.db import Database
 from service.core.ids import new_id
 from service.embeddings import repository
+from service.embeddings.damage import owners_of, problem_of
 from service.embeddings.errors import SegmentDamaged
 from service.embeddings.files import Listed
-from service.embeddings.model import SegmentInfo, Storage
+from service.embeddings.model import SegmentInfo, SegmentNames, Storage
 from service.embeddings.protocol import HASH_BYTES, Rows, StoreKey
-from service.embeddings.segment import Segment, SegmentNames, write_segment
+from service.embeddings.segment import Segment, write_segment
 from service.embeddings.store import SegmentStore
 
 COMPACT_BYTES = 256 * 2**20  # merged in memory, so a merged segment is no larger
@@ -39,11 +40,11 @@ def find_damage(store: SegmentStore, database: Database, project_id: str, progre
     """
     with database.read() as session:
         segments = [info for info in repository.all_segments(session, project_id) if info.state == "active"]
-    owners = {sha: info.id for info in segments for sha in (info.vectors_sha256, info.hashes_sha256)}
+    owners = owners_of(segments)
     total, done, found = sum(info.bytes for info in segments), 0, []
     for info in segments:
         progress(done, total)
-        problem = _problem(store, info, owners)
+        problem = problem_of(store.files, info, owners)
         done += info.bytes
         if problem is not None:
             with database.write() as session:
@@ -52,23 +53,6 @@ def find_damage(store: SegmentStore, database: Database, project_id: str, progre
                     found.append(Damage(info, problem))
     progress(total, total)
     return found
-
-
-def _problem(store: SegmentStore, info: SegmentInfo, owners: Mapping[str, str]) -> str | None:
-    names = SegmentNames.of(info.key, info.id)
-    sizes = {names.hashes: info.n_rows * HASH_BYTES}
-    sizes[names.vectors] = info.bytes - sizes[names.hashes]
-    for name, sha256 in ((names.vectors, info.vectors_sha256), (names.hashes, info.hashes_sha256)):
-        about, file = store.files.digest(name), name.rpartition("/")[2]
-        if about is None:
-            return f"{file} is gone"
-        if about.sha256 in owners and about.sha256 != sha256:
-            return f"{file} is a file of {owners[about.sha256]}"
-        if about.size != sizes[name]:
-            return f"{file} has {about.size} of {sizes[name]} bytes"
-        if about.sha256 != sha256:
-            return f"{file} is not what was written: its size is right, its bytes are not"
-    return None
 
 
 def intact_hashes(store: SegmentStore, info: SegmentInfo, /) -> list[bytes] | None:

@@ -17,8 +17,9 @@ from service.embeddings import repository
 from service.embeddings.errors import EmbeddingsMissing, SegmentDamaged
 from service.embeddings.files import LocalFiles, RemoteFiles
 from service.embeddings.memory import MemoryStore
+from service.embeddings.model import SegmentNames
 from service.embeddings.protocol import HASH_BYTES, EmbeddingStore, Kind, StoreKey
-from service.embeddings.segment import SegmentNames, write_segment
+from service.embeddings.segment import write_segment
 from service.embeddings.store import LocalStore, SegmentStore
 from service.keys.tables import DEFAULT_PROJECT
 from tests.helpers.embeddings import DIM, ONE, content, rows_for, same_bits
