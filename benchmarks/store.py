@@ -26,8 +26,8 @@ from service.core.db import Database, make_engine
 from service.core.migrate import upgrade
 from service.embeddings import derived, upkeep
 from service.embeddings.files import LocalFiles
-from service.embeddings.model import Storage
-from service.embeddings.protocol import Rows, StoreKey
+from service.embeddings.model import Storage, StoreKey
+from service.embeddings.protocol import Rows
 from service.embeddings.store import SegmentStore
 from service.keys.tables import DEFAULT_PROJECT
 from service.schema import all_tables

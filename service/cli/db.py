@@ -60,7 +60,7 @@ def check(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """
     with _opened() as (settings, database):
         problems = find_problems(database, all_tables())
-        head = head_revision(database)
+        head = head_revision()
         if not problems:
             problems += _missing_files(settings, database)
     if as_json:
@@ -125,6 +125,6 @@ def restore_backup(source: Annotated[Path, typer.Argument(help="what backup wrot
     """
     with _opened() as (_, database):
         restore(database, source, overwrite=force, tables=list(all_tables().tables))
-        current, head = current_revision(database), head_revision(database)
+        current, head = current_revision(database), head_revision()
         hint = "" if current == head else f"; this version is at {head}: run `zooscout db upgrade`"
         out.print(f"Restored {source}: migration {current}{hint}.", soft_wrap=True)

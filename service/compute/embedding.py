@@ -9,7 +9,8 @@ import torch
 from service.compute.pipeline import Pipeline, ReadBlob
 from service.compute.streams import Limits, Stream
 from service.core.errors import Cancelled
-from service.embeddings.protocol import EmbeddingStore, Kind, Rows, StoreKey
+from service.embeddings.model import Kind, StoreKey
+from service.embeddings.protocol import EmbeddingStore, Rows
 from service.jobs.fate import Cause
 from zoo.extract import Extractor, interruptible
 

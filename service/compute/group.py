@@ -20,7 +20,8 @@ from service.compute.scoring import score_model
 from service.compute.streams import Limits
 from service.compute.warm import WarmFindings, WarmModels
 from service.core.errors import Cancelled
-from service.embeddings.protocol import EmbeddingStore, StoreKey
+from service.embeddings.model import StoreKey
+from service.embeddings.protocol import EmbeddingStore
 from service.rankings.results import Failed, Scored
 from zoo.catalog import ModelCard, Precision, extractor_id
 from zoo.errors import ZooError

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.embeddings.protocol import EmbeddingStore, StoreKey
+from service.embeddings.model import StoreKey
+from service.embeddings.protocol import EmbeddingStore
 
 if TYPE_CHECKING:
     from estimators.moments import ClassMoments

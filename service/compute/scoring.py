@@ -11,7 +11,8 @@ from estimators.evidence import Evidence
 from estimators.panel import Evaluation, evaluate
 from service.compute.reference import ReferenceSet, WarmMoments
 from service.compute.warm import WarmFindings
-from service.embeddings.protocol import EmbeddingStore, Kind, StoreKey
+from service.embeddings.model import Kind, StoreKey
+from service.embeddings.protocol import EmbeddingStore
 from service.scoring.evidence import params_id
 from service.scoring.repository import StoredScore
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.embeddings.protocol import StoreKey
+from service.embeddings.model import StoreKey
 from zoo.catalog import ModelCard, Precision, extractor_id
 
 if TYPE_CHECKING:

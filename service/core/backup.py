@@ -109,7 +109,7 @@ def _checked_sqlite(path: Path) -> str:
 
 
 def _known(database: Database, revision: str) -> None:
-    if revision not in known_revisions(database):
+    if revision not in known_revisions():
         raise InvalidRequest(
             f"The backup is at migration {revision}, which this version does not know: use the version that made it."
         )

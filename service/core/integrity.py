@@ -24,7 +24,7 @@ WHERE datname = current_database() AND checksum_failures > 0
 
 def find_problems(database: Database, metadata: MetaData, /) -> list[str]:
     """Empty where nothing was found. At another revision than this code's, the schema is not compared."""
-    current, head = current_revision(database), head_revision(database)
+    current, head = current_revision(database), head_revision()
     if current is None:
         return ["The database is empty: run `zooscout db upgrade`."]
     found = []

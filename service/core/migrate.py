@@ -1,20 +1,19 @@
-"""Brings a database to the schema of this code."""
+"""Brings a database to the schema of this code. Alembic is loaded only where there is something to migrate."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 import service
 from service.core.db import Database
 from service.core.errors import SchemaOutdated
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 PATIENCE_SECONDS = 60.0
 # Shorter than PostgreSQL's deadlock_timeout of one second: where a migration and a request wait for each other, it is
@@ -41,26 +40,30 @@ def _script_location() -> Path:
     return packaged if packaged.is_dir() else package.parent / "migrations"
 
 
-def alembic_config(database: Database) -> Config:
+def alembic_config(database: Database) -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_script_location()))
     config.attributes["engine"] = database.engine
     return config
 
 
-def head_revision(database: Database) -> str | None:
-    return ScriptDirectory.from_config(alembic_config(database)).get_current_head()
+def known_revisions() -> list[str]:
+    """Oldest first: each file of a migration begins with its revision, a number."""
+    return sorted(file.name.partition("_")[0] for file in (_script_location() / "versions").glob("[0-9]*_*.py"))
 
 
-def known_revisions(database: Database) -> frozenset[str]:
-    return frozenset(
-        script.revision for script in ScriptDirectory.from_config(alembic_config(database)).walk_revisions()
-    )
+def head_revision() -> str:
+    return known_revisions()[-1]
 
 
 def current_revision(database: Database) -> str | None:
     with database.read() as session:
-        return MigrationContext.configure(session.connection()).get_current_revision()
+        connection = session.connection()
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
 def upgrade(database: Database, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -69,8 +72,11 @@ def upgrade(database: Database, *, patience_seconds: float = PATIENCE_SECONDS) -
     Raises:
         SchemaOutdated: Others held its tables for longer than `patience_seconds`; nothing was changed.
     """
-    if current_revision(database) == head_revision(database):
+    if current_revision(database) == head_revision():
         return
+    from alembic import command
+    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+
     config = alembic_config(database)
     tries = Retrying(
         retry=retry_if_exception_type(_Held),
@@ -162,7 +168,7 @@ def ensure_schema(database: Database) -> None:
     Raises:
         SchemaOutdated: The database is at another revision than this code.
     """
-    current, head = current_revision(database), head_revision(database)
+    current, head = current_revision(database), head_revision()
     if current == head:
         return
     if database.is_sqlite or current is None:

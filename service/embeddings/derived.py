@@ -16,8 +16,9 @@ from typing import Any
 import faiss
 import numpy as np
 
+from service.embeddings.model import StoreKey
 from service.embeddings.neighbours import SPARE, ReadRows, prepared, rescored
-from service.embeddings.protocol import Metric, Positions, Rows, StoreKey
+from service.embeddings.protocol import Metric, Positions, Rows
 
 # Measured on two cores at 768 numbers a row (benchmarks/store.py): comparing with every row takes 1.9e-8 s a pair,
 # making the index 0.2 ms a row, and asking it a twentieth of comparing.

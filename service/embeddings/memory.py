@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from service.embeddings.checks import check_batch, check_search
 from service.embeddings.errors import EmbeddingsMissing
-from service.embeddings.protocol import Metric, Neighbours, Rows, StoreKey
+from service.embeddings.model import StoreKey
+from service.embeddings.protocol import Metric, Neighbours, Rows
 
 
 class MemoryStore:

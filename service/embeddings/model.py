@@ -1,13 +1,26 @@
-"""What is known of a segment without its files; apart from them, so that the API need not load FAISS."""
+"""What is known of embeddings without their files; apart from them, so that the API loads neither FAISS nor NumPy."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Literal
-
-from service.embeddings.protocol import StoreKey
 
 Storage = Literal["float32", "float16"]
 State = Literal["active", "superseded", "damaged"]
+
+
+class Kind(StrEnum):
+    FEATURES = "features"
+    SOURCE_PROBS = "source_probs"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKey:
+    """Whose embeddings, made how, and which of an extractor's outputs."""
+
+    project_id: str
+    extractor_id: str
+    kind: Kind = Kind.FEATURES
 
 
 @dataclass(frozen=True, slots=True)

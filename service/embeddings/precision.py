@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
 from service.embeddings import repository
-from service.embeddings.protocol import StoreKey
+from service.embeddings.model import StoreKey
 from service.embeddings.tables import PrecisionRow
 from service.keys.repository import lock_project
 from zoo.catalog import ModelCard, Precision, extractor_id

@@ -2,31 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from service.embeddings.model import StoreKey as StoreKey
 
 HASH_BYTES = 32
 Rows = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 Metric = Literal["cosine", "l2"]
 METRICS: tuple[Metric, ...] = ("cosine", "l2")
-
-
-class Kind(StrEnum):
-    FEATURES = "features"
-    SOURCE_PROBS = "source_probs"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreKey:
-    """Whose embeddings, made how, and which of an extractor's outputs."""
-
-    project_id: str
-    extractor_id: str
-    kind: Kind = Kind.FEATURES
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
-from service.embeddings.model import SegmentInfo, WrittenSegment
-from service.embeddings.protocol import Kind, StoreKey
+from service.embeddings.model import Kind, SegmentInfo, StoreKey, WrittenSegment
 from service.embeddings.tables import ExtractorRow, PrecisionRow, SegmentRow
 from zoo.catalog import Precision
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from service.embeddings.errors import SegmentDamaged
 from service.embeddings.files import Files, digest_of
-from service.embeddings.model import SegmentInfo, SegmentNames, Storage, WrittenSegment
-from service.embeddings.protocol import HASH_BYTES, Positions, Rows, StoreKey
+from service.embeddings.model import SegmentInfo, SegmentNames, Storage, StoreKey, WrittenSegment
+from service.embeddings.protocol import HASH_BYTES, Positions, Rows
 
 HashArray = npt.NDArray[np.uint8]  # [N, 32]
 HALF_ROUNDING = 2.0**-11  # the relative error of a number in float16's normal range

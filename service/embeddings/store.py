@@ -15,9 +15,9 @@ from service.embeddings import derived, repository
 from service.embeddings.checks import check_batch, check_search
 from service.embeddings.errors import EmbeddingsMissing, SegmentDamaged
 from service.embeddings.files import Files, LocalFiles
-from service.embeddings.model import SegmentInfo, Storage
+from service.embeddings.model import SegmentInfo, Storage, StoreKey
 from service.embeddings.neighbours import flat
-from service.embeddings.protocol import Metric, Neighbours, Positions, Rows, StoreKey
+from service.embeddings.protocol import Metric, Neighbours, Positions, Rows
 from service.embeddings.segment import Segment, as_hash_array, write_segment
 
 NOWHERE = -1

@@ -11,8 +11,8 @@ from service.embeddings import repository
 from service.embeddings.damage import owners_of, problem_of
 from service.embeddings.errors import SegmentDamaged
 from service.embeddings.files import Listed
-from service.embeddings.model import SegmentInfo, SegmentNames, Storage
-from service.embeddings.protocol import HASH_BYTES, Rows, StoreKey
+from service.embeddings.model import SegmentInfo, SegmentNames, Storage, StoreKey
+from service.embeddings.protocol import HASH_BYTES, Rows
 from service.embeddings.segment import Segment, write_segment
 from service.embeddings.store import SegmentStore
 

@@ -13,8 +13,9 @@ from service.datasets.manifest import Manifest, read_manifest
 from service.datasets.names import Split
 from service.datasets.service import sealed
 from service.embeddings.errors import EmbeddingsMissing
+from service.embeddings.model import StoreKey
 from service.embeddings.precision import extractor_ids
-from service.embeddings.protocol import EmbeddingStore, Rows, StoreKey
+from service.embeddings.protocol import EmbeddingStore, Rows
 from service.models import repository as models
 from service.rankings.planner import split_to_score
 from zoo.catalog import ModelCard

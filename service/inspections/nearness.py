@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.core.errors import Cancelled
-from service.embeddings.protocol import EmbeddingStore, Rows, StoreKey
+from service.embeddings.model import StoreKey
+from service.embeddings.protocol import EmbeddingStore, Rows
 
 CHUNK_BYTES = 128 << 20
 Floats = npt.NDArray[np.float64]

@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 from service.core.errors import InvalidRequest, NotFound
 from service.datasets import service as datasets
 from service.embeddings.errors import EmbeddingsMissing
+from service.embeddings.model import StoreKey
 from service.embeddings.precision import extractor_ids
-from service.embeddings.protocol import EmbeddingStore, StoreKey
+from service.embeddings.protocol import EmbeddingStore
 from service.inspections.findings import described
 from service.inspections.images import distinct_images
 from service.inspections.nearness import Embedded

@@ -8,8 +8,8 @@ from service.core.clock import utc_now
 from service.datasets import repository as datasets
 from service.datasets.manifest import read_manifest
 from service.embeddings import repository as embeddings
+from service.embeddings.model import StoreKey
 from service.embeddings.precision import extractor_ids
-from service.embeddings.protocol import StoreKey
 from service.executors.protocol import Watch
 from service.inspections import findings, repository
 from service.inspections.images import distinct_images

@@ -10,9 +10,9 @@ from service.datasets import repository as datasets
 from service.datasets.manifest import read_manifest
 from service.datasets.names import Split
 from service.embeddings import repository as embeddings
-from service.embeddings.model import SegmentInfo
+from service.embeddings.model import SegmentInfo, StoreKey
 from service.embeddings.precision import extractor_ids
-from service.embeddings.protocol import EmbeddingStore, Metric, Neighbours, Rows, StoreKey
+from service.embeddings.protocol import EmbeddingStore, Metric, Neighbours, Rows
 from service.embeddings.upkeep import intact_hashes
 from service.inspections import repository as inspections
 from service.models import repository as models

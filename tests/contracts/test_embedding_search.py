@@ -14,7 +14,8 @@ from service.embeddings import derived
 from service.embeddings.errors import EmbeddingsMissing
 from service.embeddings.files import LocalFiles
 from service.embeddings.memory import MemoryStore
-from service.embeddings.protocol import METRICS, EmbeddingStore, Metric, Neighbours, Rows, StoreKey
+from service.embeddings.model import StoreKey
+from service.embeddings.protocol import METRICS, EmbeddingStore, Metric, Neighbours, Rows
 from service.embeddings.store import LocalStore, SegmentStore
 from tests.helpers.embeddings import ONE, content
 

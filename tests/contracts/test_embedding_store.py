@@ -17,8 +17,8 @@ from service.embeddings import repository
 from service.embeddings.errors import EmbeddingsMissing, SegmentDamaged
 from service.embeddings.files import LocalFiles, RemoteFiles
 from service.embeddings.memory import MemoryStore
-from service.embeddings.model import SegmentNames
-from service.embeddings.protocol import HASH_BYTES, EmbeddingStore, Kind, StoreKey
+from service.embeddings.model import Kind, SegmentNames, StoreKey
+from service.embeddings.protocol import HASH_BYTES, EmbeddingStore
 from service.embeddings.segment import write_segment
 from service.embeddings.store import LocalStore, SegmentStore
 from service.keys.tables import DEFAULT_PROJECT

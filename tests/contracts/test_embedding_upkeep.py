@@ -11,7 +11,7 @@ import pytest
 from service.core.db import Database
 from service.embeddings import repository, upkeep
 from service.embeddings.files import Files, LocalFiles, RemoteFiles
-from service.embeddings.protocol import Kind, StoreKey
+from service.embeddings.model import Kind, StoreKey
 from service.embeddings.store import SegmentStore
 from tests.helpers.embeddings import DIM, ONE, content, rows_for, same_bits
 from tests.helpers.service import ROOT

@@ -12,7 +12,7 @@ from service.compute.batches import measured
 from service.compute.embedding import embed_group
 from service.compute.streams import Limits
 from service.embeddings.memory import MemoryStore
-from service.embeddings.protocol import StoreKey
+from service.embeddings.model import StoreKey
 from tests.data.pictures import picture
 from tests.helpers.zoo import TinyZoo
 from zoo.catalog import ModelCard, PreprocessConfig, WeightsRef

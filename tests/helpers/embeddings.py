@@ -4,7 +4,8 @@ import hashlib
 
 import numpy as np
 
-from service.embeddings.protocol import Rows, StoreKey
+from service.embeddings.model import StoreKey
+from service.embeddings.protocol import Rows
 from service.keys.tables import DEFAULT_PROJECT
 
 ONE = StoreKey(DEFAULT_PROJECT, "1" * 64)

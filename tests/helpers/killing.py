@@ -19,8 +19,7 @@ from service.core.db import Database
 from service.core.settings import Settings
 from service.embeddings import repository, upkeep
 from service.embeddings.files import LocalFiles, digest_of
-from service.embeddings.model import SegmentInfo, SegmentNames
-from service.embeddings.protocol import Kind
+from service.embeddings.model import Kind, SegmentInfo, SegmentNames
 from service.embeddings.store import SegmentStore
 from service.embeddings.tables import SegmentRow
 from service.jobs.tables import TaskRow

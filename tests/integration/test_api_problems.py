@@ -156,7 +156,7 @@ def test_what_needs_no_torch_loads_none(module: str, tmp_path) -> None:
     if module == "service.cli.main":
         code = code.replace(", 'service.compute'", "")  # the worker's rooms know it; it loads torch when it computes
     if module == "service.api.app":
-        code = code.replace("'torch'", "'torch', 'faiss'").replace(
+        code = code.replace("'torch'", "'torch', 'faiss', 'pyarrow', 'numpy'").replace(
             ";heavy",
             ";from starlette.testclient import TestClient; from service.core.settings import Settings;"
             "from pathlib import Path;"

@@ -62,7 +62,7 @@ def test_a_backup_brings_back_what_was_there_and_only_with_force(database: Datab
     assert held(database) == ["a", "b", "c"]
     give_back(database, target, overwrite=True)
     assert held(database) == ["a", "b"]
-    assert current_revision(database) == head_revision(database)
+    assert current_revision(database) == head_revision()
     fill(database, "d")
     assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == ["backup"]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.embeddings.protocol import StoreKey
+from service.embeddings.model import StoreKey
 from service.exports import formats, selection
 from tests.helpers.pictures import CLASSES, class_folders, zipped
 from tests.helpers.service import Service, cli, environment

@@ -8,8 +8,7 @@ import fsspec
 import pytest
 
 from service.embeddings import repository
-from service.embeddings.model import SegmentNames
-from service.embeddings.protocol import Kind
+from service.embeddings.model import Kind, SegmentNames
 from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.s3 import S3Server
 from tests.helpers.service import Service, cli

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from service.cli.main import command_line
 from service.embeddings import repository
-from service.embeddings.model import SegmentInfo, SegmentNames
-from service.embeddings.protocol import Kind
+from service.embeddings.model import Kind, SegmentInfo, SegmentNames
 from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import Service, cli, environment
 from tests.helpers.zoo import TinyZoo

@@ -7,11 +7,19 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from service.core.db import Database
 from service.core.errors import SchemaOutdated
-from service.core.migrate import alembic_config, current_revision, ensure_schema, head_revision, upgrade
+from service.core.migrate import (
+    alembic_config,
+    current_revision,
+    ensure_schema,
+    head_revision,
+    known_revisions,
+    upgrade,
+)
 from service.keys.tables import DEFAULT_PROJECT, ProjectRow
 from service.schema import all_tables
 from tests.helpers.databases import opened
@@ -33,7 +41,9 @@ def test_up_down_and_up_again_equal_the_tables(empty_url: str) -> None:
         assert current_revision(database) is None
         upgrade(database)
         assert differences(database) == []
-        assert current_revision(database) == head_revision(database)
+        assert current_revision(database) == head_revision()
+        scripts = ScriptDirectory.from_config(alembic_config(database))
+        assert known_revisions() == [script.revision for script in scripts.walk_revisions()][::-1]
 
 
 def test_a_fresh_database_has_the_default_project_with_its_moment_in_utc(database: Database) -> None:

@@ -35,7 +35,7 @@ def readyz(app: AppDep, response: Response) -> Readiness:
     database = migrated = False
     workers = 0
     try:
-        migrated = current_revision(app.database) == head_revision(app.database)
+        migrated = current_revision(app.database) == head_revision()
         database = True
         if migrated:
             with app.database.read() as session:

@@ -14,7 +14,6 @@ from service.api.once import Made, Once, OnceDep
 from service.api.quotas import check_tasks
 from service.datasets.uploads import Upload, receive
 from service.scoring import service as scoring
-from service.scoring.arrays import check_file
 from service.scoring.panel import OWN_FEATURES_PANEL, chosen
 from service.scoring.schemas import ScoringView
 
@@ -68,6 +67,8 @@ async def score_features(
 
 
 def _accept(app: App, project: str, once: Once, upload: Upload, names: list[str]) -> ScoringView:
+    from service.scoring.arrays import check_file  # NumPy, which nothing else here needs
+
     def act(session: Session) -> Made[ScoringView]:
         view = scoring.request(session, project, upload.path, names)
         check_tasks(session, project, app.settings.quotas)

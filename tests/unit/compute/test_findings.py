@@ -8,7 +8,7 @@ from service.compute.reference import WarmMoments
 from service.compute.scoring import score_model
 from service.compute.warm import WarmFindings
 from service.embeddings.memory import MemoryStore
-from service.embeddings.protocol import StoreKey
+from service.embeddings.model import StoreKey
 from service.scoring.repository import StoredScore
 
 N, DIM = 330, 24

@@ -8,7 +8,8 @@ from estimators.moments import ClassMoments
 from service.compute import reference
 from service.compute.reference import ReferenceSet, WarmMoments
 from service.embeddings.memory import MemoryStore
-from service.embeddings.protocol import Rows, StoreKey
+from service.embeddings.model import StoreKey
+from service.embeddings.protocol import Rows
 
 DIM = 6
 HASHES = sorted(bytes([n]) * 32 for n in range(40))

@@ -8,7 +8,7 @@ import pytest
 from service.core.errors import Cancelled
 from service.datasets.manifest import Row, build_manifest
 from service.embeddings.memory import MemoryStore
-from service.embeddings.protocol import StoreKey
+from service.embeddings.model import StoreKey
 from service.inspections import findings
 from service.inspections.findings import connected, inspect
 from service.inspections.images import Images, distinct_images
