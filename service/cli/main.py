@@ -32,6 +32,7 @@ COMMANDS = {  # in the order of the help: the module of service.cli and what it 
     "store": ("store", "app"),
     "keys": ("keys", "app"),
     "db": ("db", "app"),
+    "doctor": ("doctor", "doctor"),
     "estimators": ("estimators", "list_estimators"),
 }
 

@@ -125,6 +125,15 @@ class WebhookSettings(_Group):
     keep_seconds: PositiveFloat = Field(default=30 * 24 * 3600.0, description="how long ended deliveries are shown")
 
 
+class HealthSettings(_Group):
+    """From where on `zooscout doctor` and /readyz call something a problem."""
+
+    min_free_bytes: PositiveInt = Field(default=2 * 2**30, description="of the data directory's disk")
+    max_clock_skew_seconds: PositiveFloat = Field(default=5.0, description="between this machine and the database")
+    max_waiting_tasks: PositiveInt = Field(default=10_000, description="that are due and that no worker has taken")
+    max_waiting_seconds: PositiveFloat = Field(default=3600.0, description="that a task may be due and not taken")
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="ZOOSCOUT_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
@@ -142,6 +151,7 @@ class Settings(BaseSettings):
     executor: ExecutorSettings = ExecutorSettings()
     store: StoreSettings = StoreSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    health: HealthSettings = HealthSettings()
 
     @property
     def database_url(self) -> str:

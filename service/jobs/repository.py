@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -263,6 +263,10 @@ def worker_seen(session: Session, worker_id: str, /, *, device: str) -> None:
     done = session.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(values))
     if isinstance(done, CursorResult) and done.rowcount == 0:
         session.add(WorkerRow(id=worker_id, device=device, started_at=utc_now(), seen_at=db_epoch()))
+
+
+def worker_gone(session: Session, worker_id: str, /) -> None:
+    session.execute(delete(WorkerRow).where(WorkerRow.id == worker_id))
 
 
 def workers_alive(session: Session, /) -> int:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,21 +38,24 @@ def run(
     """
     places = places or in_this_process(context)
     rested = RESTING_REPORT_SECONDS
-    while not stop.is_set() and not finished():
-        if not places.computing.ready():
+    try:
+        while not stop.is_set() and not finished():
+            if not places.computing.ready():
+                stop.wait(context.settings.worker.poll_seconds)
+                continue
+            task = _claim(context, subjects)
+            if task is not None:
+                rested = RESTING_REPORT_SECONDS
+                _run_task(context, places, task, stop)
+                continue
+            if rested >= RESTING_REPORT_SECONDS:
+                with context.database.write() as session:
+                    jobs.worker_seen(session, context.worker_id, device=places.computing.device)
+                rested = 0.0
             stop.wait(context.settings.worker.poll_seconds)
-            continue
-        task = _claim(context, subjects)
-        if task is not None:
-            rested = RESTING_REPORT_SECONDS
-            _run_task(context, places, task, stop)
-            continue
-        if rested >= RESTING_REPORT_SECONDS:
-            with context.database.write() as session:
-                jobs.worker_seen(session, context.worker_id, device=places.computing.device)
-            rested = 0.0
-        stop.wait(context.settings.worker.poll_seconds)
-        rested += context.settings.worker.poll_seconds
+            rested += context.settings.worker.poll_seconds
+    finally:
+        _say_goodbye(context)
 
 
 def run_for_ever(context: WorkerContext, stop: threading.Event, places: Places, /) -> None:
@@ -62,6 +66,12 @@ def run_for_ever(context: WorkerContext, stop: threading.Event, places: Places, 
         except SQLAlchemyError:  # a task at hand is lost with its lease, and taken up again
             log.exception("worker.database_away")
             stop.wait(DATABASE_AWAY_SECONDS)
+
+
+def _say_goodbye(context: WorkerContext) -> None:
+    """So that one that is not seen any more and has not said this is known to have died."""
+    with suppress(SQLAlchemyError), context.database.write() as session:
+        jobs.worker_gone(session, context.worker_id)
 
 
 def _claim(context: WorkerContext, subjects: Sequence[str] | None) -> Task | None:
