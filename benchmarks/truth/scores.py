@@ -1,6 +1,6 @@
 """Every estimator's score of every pair, through the product: what the report holds against the truth.
 
-python -m benchmarks.truth.scores --data-dir FOLDER        goes on where it stopped: a dataset's rows stand once it is done
+python -m benchmarks.truth.scores --data-dir FOLDER        goes on where it stopped: a dataset that is done stays so
 
 Scores are of the training images alone, at each model's own input size. PED, the divergence and the distances between
 domains need a reference set: cifar10, the one set of photographs; of cifar10 itself they say nothing and are left out.
@@ -39,7 +39,10 @@ def main() -> int:
     for card in cards().values():
         if card.name not in known:
             _said(folder, "models", "add", *_arguments(card), "--json")
+    held = {dataset["name"] for dataset in _said(folder, "datasets", "ls", "--limit", "200", "--json")["items"]}
     for dataset in DATASETS:
+        if dataset in held:
+            continue
         archive = (SHARED / "images" / f"{dataset}.zip").resolve()
         _said(folder, "datasets", "add", str(archive), "--name", dataset, "--json")
     _said(folder, "reference", "set", REFERENCE, "--json")
