@@ -58,11 +58,11 @@ def database(opened: Database, /) -> Check:
 
 
 def migration(opened: Database, /) -> Check:
-    current, head = current_revision(opened), head_revision(opened)
+    current, head = current_revision(opened), head_revision()
     if current == head:
         return ok("migration", f"at {head}, as this code is")
     said = f"the database is at {current or 'no migration'}, this code at {head}"
-    if current is not None and current not in known_revisions(opened):
+    if current is not None and current not in known_revisions():
         return problem("migration", said, do="Install the version of zooscout that migrated it, or restore a backup.")
     return problem("migration", said, do="zooscout db upgrade")
 
