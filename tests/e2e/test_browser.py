@@ -1,7 +1,6 @@
 """What people do with the pages, in a real browser: nothing complains, and nothing asks another host."""
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -276,9 +275,7 @@ def test_axe_finds_nothing_serious(site: Site, theme: str) -> None:
     assert found == {}
 
 
-def test_pages_are_quick_and_small(site: Site, seen: Watched) -> None:
+def test_pages_are_small(site: Site, seen: Watched) -> None:
     for path in (*PAGES[:-1], *site.addresses.values()):
-        began = time.monotonic()
         answer = seen.page.context.request.get(site.url + path)
         assert len(answer.body()) < 500_000, path
-        assert time.monotonic() - began < 2.0, path

@@ -12,10 +12,12 @@ import pytest
 from pydantic import BaseModel
 
 from service.client import flows, results
+from service.client import prescores as own
 from service.client.results import Ranking
 from service.datasets import schemas as datasets
 from service.inspections import schemas as inspections
 from service.models import schemas as models
+from service.prescores import schemas as prescores
 from service.rankings import schemas as rankings
 from service.rankings.schemas import RankingView
 from service.scoring import schemas as scoring
@@ -45,6 +47,13 @@ PAIRS: list[tuple[type, type[BaseModel]]] = [
     (results.RankingBrief, rankings.RankingBrief),
     (results.Rankings, rankings.RankingPage),
     (results.Ranking, rankings.RankingView),
+    (own.PairCounts, prescores.PairCounts),
+    (own.Prescore, prescores.PrescoreView),
+    (own.Prescores, prescores.PrescorePage),
+    (own.Pair, prescores.PairView),
+    (own.Pairs, prescores.PairPage),
+    (own.Change, prescores.ChangeView),
+    (own.Changes, prescores.ChangePage),
     (results.Webhook, webhooks.NewWebhook),
     (results.Webhooks, webhooks.WebhookList),
     (results.Attempt, webhooks.AttemptView),
@@ -57,7 +66,7 @@ def test_every_result_has_the_members_of_its_schema_and_is_frozen() -> None:
     for result, schema in PAIRS:
         assert {field.name for field in dataclasses.fields(result)} == set(schema.model_fields), result
         assert result.__dataclass_params__.frozen, result
-    named = {kind for kind in vars(results).values() if dataclasses.is_dataclass(kind)}
+    named = {kind for room in (results, own) for kind in vars(room).values() if dataclasses.is_dataclass(kind)}
     assert named == {result for result, _ in PAIRS}
 
 
