@@ -29,6 +29,7 @@ from service.api.v1 import (
     outcomes,
     rankings,
     recommendations,
+    prescores,
     reference,
     scores,
     webhooks,
@@ -94,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         inspections,
     ):
         app.include_router(module.router, prefix="/v1", dependencies=[*storable, Depends(caller)])
+        prescores,
     app.include_router(health.router)
     app.include_router(entry.router, include_in_schema=False)
     app.include_router(web.router, include_in_schema=False, dependencies=[*storable, Depends(caller)])

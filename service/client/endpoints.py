@@ -5,9 +5,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
+from service.client import prescores as ps
 from service.client import results as r
 from service.client.errors import ApiProblem
-from service.client.flows import Download, Flow, Progress, Upload, ask, tell, wait
+from service.client.flows import Download, Flow, Progress, Upload, Wanted, ask, paged, tell, wait
 from service.client.packing import packed
 from service.datasets.names import Split
 from service.datasets.schemas import VersionCreate
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Wanted = str | Sequence[str] | ModelFilter
 
 
 class Both(Generic[P, T]):
@@ -48,11 +48,6 @@ class Both(Generic[P, T]):
         return call
 
 
-def _paged(limit: int, cursor: str | None, /, **more: Any) -> dict[str, Any]:
-    given = {"limit": limit, "cursor": cursor, **more}
-    return {name: value for name, value in given.items() if value is not None}
-
-
 def add_model(model: ModelCreate, /) -> Flow[r.Model]:
     return ask(r.Model, "POST", "/v1/models", json=model.model_dump(exclude_none=True))
 
@@ -77,7 +72,7 @@ def models(
 ) -> Flow[r.Models]:
     query = (wanted or ModelFilter()).model_dump(exclude_none=True, exclude={"tags"})
     query["tag"] = [f"{key}={value}" for key, value in (wanted.tags if wanted else {}).items()]
-    query |= _paged(limit, cursor, sort=sort, descending=descending)
+    query |= paged(limit, cursor, sort=sort, descending=descending)
     return ask(r.Models, "GET", "/v1/models", params=query)
 
 
@@ -153,7 +148,7 @@ def wait_for_dataset(
 
 
 def datasets(*, limit: int = 50, cursor: str | None = None) -> Flow[r.Datasets]:
-    return ask(r.Datasets, "GET", "/v1/datasets", params=_paged(limit, cursor))
+    return ask(r.Datasets, "GET", "/v1/datasets", params=paged(limit, cursor))
 
 
 def remove_dataset(ident: str, /, *, purge: bool = False) -> Flow[None]:
@@ -221,7 +216,7 @@ def ranking(ident: str, /) -> Flow[r.Ranking]:
 
 
 def rankings(*, limit: int = 50, cursor: str | None = None, dataset: str | None = None) -> Flow[r.Rankings]:
-    return ask(r.Rankings, "GET", "/v1/rankings", params=_paged(limit, cursor, dataset=dataset))
+    return ask(r.Rankings, "GET", "/v1/rankings", params=paged(limit, cursor, dataset=dataset))
 
 
 def wait_for_ranking(
@@ -341,7 +336,7 @@ def ping_webhook(ident: str, /) -> Flow[r.Delivery]:
 
 
 def deliveries(ident: str, /, *, limit: int = 50, cursor: str | None = None) -> Flow[r.Deliveries]:
-    return ask(r.Deliveries, "GET", f"/v1/webhooks/{ident}/deliveries", params=_paged(limit, cursor))
+    return ask(r.Deliveries, "GET", f"/v1/webhooks/{ident}/deliveries", params=paged(limit, cursor))
 
 
 def delivery(webhook: str, ident: str, /) -> Flow[r.Delivery]:
@@ -384,6 +379,13 @@ class Endpoints:
     rank = Both(rank)
     score = Both(score)
     recommend = Both(recommend)
+    start_prescore = Both(ps.start_prescore)
+    show_prescore = Both(ps.show_prescore)
+    prescore = Both(ps.prescore)
+    prescores = Both(ps.prescores)
+    pairs = Both(ps.pairs)
+    remove_prescore = Both(ps.remove_prescore)
+    changes = Both(ps.changes)
     add_webhook = Both(add_webhook)
     webhooks = Both(webhooks)
     remove_webhook = Both(remove_webhook)

@@ -5,7 +5,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,9 +14,11 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter
 
 from service.client.errors import WaitTimeout
+from service.models.schemas import ModelFilter
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
+Wanted = str | Sequence[str] | ModelFilter
 CHUNK_BYTES = 1 << 20
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.2, 2.0
 
@@ -73,6 +75,12 @@ def _reader(kind: Hashable, /) -> TypeAdapter[Any]:
 def to_json(result: object, /) -> Any:
     """A result as the service sent it."""
     return _reader(cast(Hashable, type(result))).dump_python(result, mode="json")
+
+
+def paged(limit: int, cursor: str | None, /, **more: Any) -> dict[str, Any]:
+    """The query of a page, without what is not given."""
+    given = {"limit": limit, "cursor": cursor, **more}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def ask(kind: type[T], method: str, path: str, /, **options: Any) -> Flow[T]:

@@ -14,6 +14,12 @@ def is_storable(value: Any, /) -> bool:
     return all(is_storable(item) for item in value) if isinstance(value, (list, tuple)) else True
 
 
+def glob_to_like(glob: str, /) -> str:
+    """For SQL's LIKE with the escape `\\`."""
+    escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")
+
+
 class RequestBody(BaseModel):
     """Base of what clients send."""
 

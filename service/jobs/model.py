@@ -15,6 +15,7 @@ class TaskKind(StrEnum):
     EMBED = "embed"  # embed and score one group of models
     INSPECT = "inspect"  # what one model's embeddings say of a dataset
     SCORE = "score"  # score features that a user brought
+    PRESCORE = "prescore"  # plan a prescore, or note what has ended of it
     COLLECT = "collect"  # remove files that no row needs
 
 

@@ -27,7 +27,7 @@ def enqueue(
     kind: TaskKind,
     subject_id: str,
     payload: Mapping[str, Any],
-    priority: Priority = Priority.INTERACTIVE,
+    priority: int = Priority.INTERACTIVE,
     delay_seconds: float = 0.0,
 ) -> str:
     row = TaskRow(
@@ -212,6 +212,10 @@ def count_open_of(session: Session, project_id: str, /) -> int:
     query = select(func.count()).where(
         TaskRow.project_id == project_id, TaskRow.state.in_(OPEN_STATES), TaskRow.kind != TaskKind.COLLECT
     )
+def priority_of(session: Session, task_id: str, /) -> int:
+    return session.execute(select(TaskRow.priority).where(TaskRow.id == task_id)).scalar_one()
+
+
     return session.execute(query).scalar_one()
 
 

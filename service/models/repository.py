@@ -12,6 +12,7 @@ from service.core.clock import utc_now
 from service.core.errors import InvalidRequest, NotFound
 from service.core.ids import new_id
 from service.core.pagination import MADE_UP, Cursor, Page
+from service.core.text import glob_to_like
 from service.models.schemas import ModelFilter, ModelView, SortKey
 from service.models.tables import ModelFailureRow, ModelRow, ModelTagRow
 from zoo.catalog import ModelCard
@@ -200,7 +201,7 @@ def _fill(row: ModelRow, card: ModelCard, *, state: str) -> None:
 def _filtered(query: Select[Any], project_id: str, wanted: ModelFilter) -> Select[Any]:
     query = query.where(ModelRow.project_id == project_id)
     if wanted.name is not None:
-        query = query.where(ModelRow.name.ilike(_glob_to_like(wanted.name), escape="\\"))
+        query = query.where(ModelRow.name.ilike(glob_to_like(wanted.name), escape="\\"))
     for word in (wanted.text or "").lower().split():
         query = query.where(ModelRow.search_text.contains(word, autoescape=True))
     equal = {
@@ -226,8 +227,3 @@ def _filtered(query: Select[Any], project_id: str, wanted: ModelFilter) -> Selec
         tagged = select(ModelTagRow.model_id).where(ModelTagRow.key == key, ModelTagRow.value == value)
         query = query.where(ModelRow.id.in_(tagged))
     return query
-
-
-def _glob_to_like(glob: str) -> str:
-    escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%").replace("?", "_")

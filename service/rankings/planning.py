@@ -1,6 +1,7 @@
 """Turns a ranking's request into tasks. Needs no torch: identities come from the cards."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -10,15 +11,18 @@ from service.datasets.names import Split
 from service.datasets.tables import DatasetRow
 from service.embeddings.precision import extractor_ids
 from service.jobs import repository as jobs
-from service.jobs.model import Task, TaskKind, TaskState
+from service.jobs.model import Priority, Task, TaskKind, TaskState
 from service.models import repository as models
 from service.models.service import why_skipped
 from service.rankings import repository
+from service.rankings.cost import seconds_per_image
 from service.rankings.planner import Candidate, group, split_to_score
 from service.rankings.service import close_if_complete, pair_of
 from service.rankings.tables import RankingRow
 from service.scoring import repository as scoring
 from zoo.catalog import ModelCard
+
+COST_STEPS = 20  # of a prescore's tasks: one for each doubling of their estimated seconds
 
 
 def plan(
@@ -59,17 +63,31 @@ def plan(
             to_compute.append(Candidate(ident, cards[ident].preprocess.signature, rows[ident].params))
     per_model = sizes[split] + _reference_images(session, ranking)
     workers = jobs.workers_alive(session)
+    seconds: dict[str, float | None] = {}
+    if ranking.prescore_id is not None:
+        seconds = seconds_per_image(session, ranking.project_id, [rows[c.model_id] for c in to_compute])
     for model_ids in group(to_compute, models_per_task=models_per_task, workers=workers):
         jobs.enqueue(
             session,
             project_id=ranking.project_id,
             kind=TaskKind.EMBED,
             subject_id=ranking.id,
-            payload={"models": model_ids, "images": per_model * len(model_ids)},
+            payload={"models": model_ids, "images": per_model * len(model_ids), "prescore": ranking.prescore_id},
+            priority=priority_of(ranking, [seconds.get(ident) for ident in model_ids], images=per_model),
         )
     session.flush()
     jobs.finish(session, task, state=TaskState.DONE)
     close_if_complete(session, ranking, finishing_task=task.id)
+
+
+def priority_of(ranking: RankingRow, seconds: Sequence[float | None], /, *, images: int) -> int:
+    """What someone waits for goes first; of prescores, which may wait, the cheapest task of all datasets."""
+    if ranking.prescore_id is None:
+        return Priority.INTERACTIVE
+    if None in seconds:
+        return Priority.BATCH + COST_STEPS
+    estimate = images * sum(each for each in seconds if each is not None)
+    return Priority.BATCH + min(COST_STEPS, 1 + int(math.log2(max(estimate, 1.0))))
 
 
 def _reference_images(session: Session, ranking: RankingRow) -> int:

@@ -1,6 +1,7 @@
 """Rankings and their entries in SQL."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -27,6 +28,7 @@ def add(
     ordered_by: str,
     reference: ReferenceSetRow | None,
     model_ids: Sequence[str],
+    prescore_id: str | None = None,
 ) -> RankingRow:
     row = RankingRow(
         id=new_id("rk"),
@@ -38,6 +40,7 @@ def add(
         reference_dataset_id=None if reference is None else reference.dataset_id,
         reference_fingerprint=None if reference is None else reference.fingerprint,
         state="queued",
+        prescore_id=prescore_id,
         created_at=utc_now(),
     )
     session.add(row)
@@ -96,6 +99,17 @@ def list_page(
     rows = list(session.scalars(query.order_by(RankingRow.id.desc()).limit(limit + 1)))
     following = Cursor(None, rows[limit - 1].id).encode(sort="-created_at") if len(rows) > limit else None
     return Page(rows[:limit], following)
+
+
+def ended_before(session: Session, until: datetime, /, *, limit: int) -> list[tuple[str, str]]:
+    """Project and id of rankings that ended before, the oldest first."""
+    query = (
+        select(RankingRow.project_id, RankingRow.id)
+        .where(RankingRow.state.in_(ENDED), RankingRow.finished_at < until)
+        .order_by(RankingRow.id)
+        .limit(limit)
+    )
+    return [(row.project_id, row.id) for row in session.execute(query)]
 
 
 def ids_of_dataset(session: Session, dataset_id: str, /) -> list[str]:

@@ -127,6 +127,20 @@ def close_if_complete(session: Session, ranking: RankingRow, /, *, finishing_tas
         ranking.error = {"title": "No model could be scored", "detail": "Every candidate failed; see the entries."}
     happened = Event.RANKING_COMPLETED if ranking.state == "done" else Event.RANKING_FAILED
     _tell(session, happened, ranking, entries)
+    _wake_prescore(session, ranking)
+
+
+def _wake_prescore(session: Session, ranking: RankingRow) -> None:
+    """In the transaction that ends the ranking, so that no prescore waits for one that has ended."""
+    if ranking.prescore_id is not None:
+        jobs.enqueue(
+            session,
+            project_id=ranking.project_id,
+            kind=TaskKind.PRESCORE,
+            subject_id=ranking.prescore_id,
+            payload={},
+            priority=Priority.CONTROL,
+        )
 
 
 def _tell(session: Session, event: Event, ranking: RankingRow, entries: Sequence[EntryRow]) -> None:
@@ -143,6 +157,7 @@ def remove(session: Session, project_id: str, ident: str, /) -> None:
     row = repository.get(session, project_id, ident, lock=True)
     if row.state not in repository.ENDED:
         _tell(session, Event.RANKING_CANCELLED, row, repository.entries(session, row.id))
+        _wake_prescore(session, row)
     jobs.cancel_subject(session, row.id)
     jobs.delete_subject(session, row.id)
     session.delete(row)

@@ -11,6 +11,7 @@ class Event(StrEnum):
     RANKING_COMPLETED = "ranking.completed"  # some of its models may have failed
     RANKING_FAILED = "ranking.failed"
     RANKING_CANCELLED = "ranking.cancelled"  # removed before it had ended
+    RECOMMENDATION_CHANGED = "recommendation.changed"  # a prescore found other models to be the first
     DATASET_SEALED = "dataset.sealed"
     DATASET_REFUSED = "dataset.refused"
 

@@ -23,6 +23,7 @@ from service.jobs.fate import Cause, decide
 from service.jobs.model import Task, TaskKind, TaskState
 from service.models import repository as models
 from service.models.service import blame
+from service.prescores import service as prescores
 from service.rankings import repository as rankings
 from service.rankings.planning import plan
 from service.rankings.results import Failed, Scored, record
@@ -32,6 +33,7 @@ from service.scoring import repository as scores
 from service.scoring.arrays import read_arrays
 from service.scoring.errors import BadArrays
 from service.worker.context import WorkerContext
+from service.worker.prescoring import skipped_for_time
 from service.worker.refusals import refusal_problem
 from zoo.catalog import ModelCard
 
@@ -59,6 +61,10 @@ def handle(context: WorkerContext, task: Task, watch: Watch, /) -> None:
             inspect_dataset(context, task, watch)
         case TaskKind.SCORE:
             score_features(context, task)
+        case TaskKind.PRESCORE:
+            from service.worker.prescoring import prescore
+
+            prescore(context, task)
         case TaskKind.COLLECT:
             from service.worker.collecting import collect
 
@@ -107,6 +113,8 @@ def give_up(context: WorkerContext, task: Task, reason: str, /, *, cause: Cause 
                 scoring = scores.get_scoring(session, task.project_id, task.subject_id)
                 scoring.state, scoring.error, scoring.finished_at = "failed", problem, utc_now()
                 Path(task.payload["source"]).unlink(missing_ok=True)
+            case TaskKind.PRESCORE:
+                prescores.fail(session, task.project_id, task.subject_id, problem)
             case TaskKind.IMPORT | TaskKind.COLLECT:
                 pass
             case _:
@@ -153,6 +161,8 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
     model_ids: list[str] = list(task.payload["models"])
     if task.attempts > 1 and len(model_ids) > 1:
         _one_task_a_model(context, task, model_ids)
+        return
+    if task.payload.get("prescore") and skipped_for_time(context, task, model_ids):
         return
     from service.compute.group import compute_group
     from service.worker.workplace import workplace
@@ -252,7 +262,8 @@ def _queue_alone(session: Session, task: Task, model_id: str, /, *, tries: int =
         project_id=task.project_id,
         kind=TaskKind.EMBED,
         subject_id=task.subject_id,
-        payload={"models": [model_id], "images": per_model, "tries": tries},
+        payload=dict(task.payload) | {"models": [model_id], "images": per_model, "tries": tries},
+        priority=jobs.priority_of(session, task.id),
         delay_seconds=delay_seconds,
     )
 

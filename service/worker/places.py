@@ -34,7 +34,7 @@ class Places:
 
     def of(self, kind: TaskKind, /) -> Executor:
         match kind:
-            case TaskKind.PLAN | TaskKind.COLLECT:
+            case TaskKind.PLAN | TaskKind.PRESCORE | TaskKind.COLLECT:
                 return self.here
             case TaskKind.INGEST:
                 return self.confined
