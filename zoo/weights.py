@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,8 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from zoo.catalog import Library, WeightsRef
 from zoo.checkpoints import load_state_dict
@@ -90,6 +93,10 @@ def _from_hub(uri: str, place: HubUri, names: Sequence[str], hub_cache_dir: Path
     from huggingface_hub import errors
 
     for local in (True, False):
+        away = None if local or hub.constants.HF_HUB_OFFLINE else _host_without_address(hub.constants.ENDPOINT)
+        if away:
+            said = f"{away} cannot be looked up from here; weights from file: or wheel: need no hub"
+            raise HubUnreachable(uri, reason=said)
         for name in names:
             try:
                 return Path(
@@ -113,6 +120,18 @@ def _from_hub(uri: str, place: HubUri, names: Sequence[str], hub_cache_dir: Path
             except (errors.HfHubHTTPError, OSError) as error:
                 raise HubUnreachable(uri, reason=f"the hub does not answer ({type(error).__name__})") from error
     raise WeightsNotFound(uri, reason=f"the repository holds none of {', '.join(names)}")
+
+
+def _host_without_address(url: str, /) -> str | None:
+    """The host, where nothing can come of it: the hub's own client would try for 24 seconds a file."""
+    parts = urlsplit(url)
+    if parts.hostname is None or getproxies().get(parts.scheme):
+        return None
+    try:
+        socket.getaddrinfo(parts.hostname, None)
+    except socket.gaierror:
+        return parts.hostname
+    return None
 
 
 def _from_wheel(uri: str, place: WheelUri, cache_dir: Path, /) -> Path:

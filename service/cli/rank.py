@@ -150,9 +150,15 @@ def follow_ranking(at: Connection, ident: str, /) -> Ranking:
     with bars() as shown:
         images = shown.add_task("planning", total=None)
         done = shown.add_task("models", total=None)
+        said = ""
 
         def watch(found: Ranking) -> None:
+            nonlocal said
             progress = found.progress
+            stage = f"{progress.stage}, {progress.models_done} of {progress.models_total} models done"
+            if not err.is_terminal and stage != said:  # a log shows no bars
+                err.print(stage)
+                said = stage
             speed = f", {progress.images_per_second:.0f} images/s" if progress.images_per_second else ""
             left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left else ""
             shown.update(

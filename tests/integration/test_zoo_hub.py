@@ -178,3 +178,15 @@ def test_hugging_faces_own_cache_is_found(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.stdout.strip() == str(path), done.stderr
+
+
+def test_a_hub_whose_name_nobody_knows_is_not_tried_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.invalid")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: pytest.fail("the hub's client tries again"))
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(HubUnreachable, match=r"hub\.invalid cannot be looked up"):
+        fetch(WeightsRef(uri="hf-hub:nobody/nothing"), cache_dir=tmp_path, hub_cache_dir=tmp_path)
