@@ -34,6 +34,7 @@ COMMANDS = {  # in the order of the help: the module of service.cli and what it 
     "db": ("db", "app"),
     "doctor": ("doctor", "doctor"),
     "estimators": ("estimators", "list_estimators"),
+    "agreement": ("agreement", "agreement"),
 }
 
 

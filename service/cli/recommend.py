@@ -16,12 +16,14 @@ def recommend(
     max_params: Annotated[int | None, typer.Option(min=0)] = None,
     max_input_size: Annotated[int | None, typer.Option(min=1, help="pixels a side")] = None,
     max_milliseconds: Annotated[float | None, typer.Option(help="an image, as measured while embedding")] = None,
+    max_weights_bytes: Annotated[int | None, typer.Option(min=0, help="of the weights in float32")] = None,
     licence: Annotated[str | None, typer.Option()] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the shape of GET /v1/datasets/{id}/recommendations")] = False,
 ) -> None:
     """Which model to fine-tune on a dataset, within constraints, and why.
 
     Evidence is what the newest finished ranking saw in the images; the prior is what outcomes on other datasets say.
+    Together they foretell the accuracy after fine-tuning, with its 90 % interval and the probability of being the best.
 
     Example: zooscout recommend flowers --max-params 30000000
     """
@@ -32,6 +34,7 @@ def recommend(
             max_params=max_params,
             max_input_size=max_input_size,
             max_milliseconds=max_milliseconds,
+            max_weights_bytes=max_weights_bytes,
             licence=licence,
         )
     if as_json:
@@ -44,16 +47,18 @@ def recommend(
 
 def _show(found: Recommendation) -> None:
     table = Table(title=found.dataset, title_justify="left")
-    for column in ("rank", "model", "evidence", "P(best)", "prior", "parameters", "ms/image", "licence", "front"):
+    names = ("rank", "model", "expected", "P(best)", "evidence", "prior", "parameters", "ms/image", "licence", "front")
+    for column in names:
         table.add_column(column, overflow="fold")
     for entry in found.entries:
-        seen, before = entry.evidence, entry.prior
-        chance = seen.probability_best if seen else None
+        seen, before, told = entry.evidence, entry.prior, entry.expected
+        chance = told.probability_best if told else seen.probability_best if seen else None
         table.add_row(
             "–" if entry.rank is None else f"{entry.rank}{' =' if entry.tied_with else ''}",
             entry.model,
-            "" if seen is None else f"{seen.value:.4g}" + ("" if seen.stderr is None else f" ± {seen.stderr:.2g}"),
+            "" if told is None else f"{told.accuracy:.1%} ({told.interval[0]:.0%} to {told.interval[1]:.0%})",
             "" if chance is None else f"{chance:.0%}",
+            "" if seen is None else f"{seen.value:.4g}" + ("" if seen.stderr is None else f" ± {seen.stderr:.2g}"),
             "" if before is None else f"{before.value:+.2f} ({before.basis})",
             count(entry.params),
             "" if entry.milliseconds is None else f"{entry.milliseconds:.3g}",

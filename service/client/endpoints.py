@@ -14,7 +14,7 @@ from service.datasets.names import Split
 from service.datasets.schemas import VersionCreate
 from service.models.schemas import ModelCreate, ModelFilter
 from service.rankings.schemas import RankingCreate
-from service.recommendations.model import Recommendation
+from service.recommendations.model import Agreement, Recommendation
 
 if TYPE_CHECKING:
     from service.client.asynchronous import AsyncClient
@@ -304,6 +304,7 @@ def recommend(
     max_params: int | None = None,
     max_input_size: int | None = None,
     max_milliseconds: float | None = None,
+    max_weights_bytes: int | None = None,
     licence: str | None = None,
 ) -> Flow[Recommendation]:
     """Which model to fine-tune, by the dataset's newest finished ranking and by outcomes elsewhere."""
@@ -312,10 +313,16 @@ def recommend(
         "max_params": max_params,
         "max_input_size": max_input_size,
         "max_milliseconds": max_milliseconds,
+        "max_weights_bytes": max_weights_bytes,
         "licence": licence,
     }
     params = {name: value for name, value in given.items() if value is not None}
     return ask(Recommendation, "GET", f"/v1/datasets/{dataset}/recommendations", params=params)
+
+
+def estimators_agreement() -> Flow[Agreement]:
+    """How well each estimator and the recommendation have done on the project's outcomes so far."""
+    return ask(Agreement, "GET", "/v1/estimators/agreement")
 
 
 def add_webhook(url: str, /, *, events: Sequence[str] = ()) -> Flow[r.Webhook]:
@@ -379,6 +386,7 @@ class Endpoints:
     rank = Both(rank)
     score = Both(score)
     recommend = Both(recommend)
+    estimators_agreement = Both(estimators_agreement)
     start_prescore = Both(ps.start_prescore)
     show_prescore = Both(ps.show_prescore)
     prescore = Both(ps.prescore)

@@ -32,8 +32,10 @@ FEWEST_DATASETS = 4
 TYPICAL_TEST = 400
 FEWEST_ROWS = 8
 FOLDS = 10
+_UNKNOWN = 0.25  # variance of the datasets' offsets, where there is but one
 _FEW = 0.5  # a record counts as if it had so many further places of 0
 Part = Literal["together", "evidence", "prior"]
+PARTS: tuple[Part, ...] = ("together", "evidence", "prior")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,15 +108,32 @@ class Foretold:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Check:
-    """What leaving each dataset out in turn says of a part: mean weighted tau, regrets in points, coverage."""
+    """What leaving each dataset out in turn says.
 
-    datasets: int
-    tau: dict[Part, float]
-    regret_1: dict[Part, float]
-    regret_3: dict[Part, float]
+    Attributes:
+        held: of each dataset and part: weighted tau, and regret of the first and of the first three in points.
+        covered: share of accuracies inside the 90 % intervals of both together.
+        absolute_error: of both together, in points.
+    """
+
+    held: dict[int, dict[Part, tuple[float, float, float]]]
     covered: float
-    absolute_error: float  # points
-    wins: bool
+    absolute_error: float
+
+    def mean(self, at: int, /) -> dict[Part, float]:
+        """Over the datasets that every part has foretold: 0 for tau, 1 and 2 for the regrets."""
+        whole = [of for of in self.held.values() if len(of) == len(PARTS)]
+        return {part: float(np.mean([of[part][at] for of in whole])) if whole else float("nan") for part in PARTS}
+
+    @property
+    def datasets(self) -> int:
+        return sum(len(of) == len(PARTS) for of in self.held.values())
+
+    @property
+    def wins(self) -> bool:
+        """Whether both together order better than either half, on as many datasets as can show it."""
+        tau = self.mean(0)
+        return self.datasets >= FEWEST_DATASETS and tau["together"] > max(tau["evidence"], tau["prior"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,17 +210,19 @@ def fit(
     return replace(fitted, widen=widen, check=proof)
 
 
+def left_out_error(known: Table, scores: Sequence[str], /, *, part: Part = "together") -> float:
+    """Squared error about each left-out dataset's mean, at the penalty that makes it least."""
+    return min(sum(within for within, _ in _left_out(known, known.places, scores, part, p)) for p in PENALTIES)
+
+
 def check(known: Table, scores: Sequence[str], places: Places, /) -> Check:
     """Each dataset in turn foretold by what the others say, by both halves and together; penalties chosen within."""
-    parts: tuple[Part, ...] = ("together", "evidence", "prior")
-    tau: dict[Part, list[float]] = {part: [] for part in parts}
-    first: dict[Part, list[float]] = {part: [] for part in parts}
-    third: dict[Part, list[float]] = {part: [] for part in parts}
+    held: dict[int, dict[Part, tuple[float, float, float]]] = {}
     inside: list[bool] = []
     missed: list[float] = []
     for fold in _folds(known):
         others, elsewhere = known.only(~np.isin(known.dataset, fold)), places.without(fold)
-        fits = {part: fit(others, scores, part=part, places=elsewhere, checked=False) for part in parts}
+        fits = {part: fit(others, scores, part=part, places=elsewhere, checked=False) for part in PARTS}
         for d in fold:
             hidden = known.only(known.dataset == d)
             truth = hidden.accuracy
@@ -212,22 +233,16 @@ def check(known: Table, scores: Sequence[str], places: Places, /) -> Check:
                 if fitted is None:
                     continue
                 found = foretell(fitted, blank)
-                tau[part].append(weighted_tau(found.merit, truth) if np.ptp(found.merit) > 0 else 0.0)
-                first[part].append(regret(found.merit, truth, 1))
-                third[part].append(regret(found.merit, truth, 3))
+                tau = weighted_tau(found.merit, truth) if np.ptp(found.merit) > 0 else 0.0
+                regrets = regret(found.merit, truth, 1), regret(found.merit, truth, 3)
+                held.setdefault(int(d), {})[part] = (tau, *regrets)
                 if part == "together":
                     inside += list((found.low <= truth) & (truth <= found.high))
                     missed += list(100 * np.abs(found.accuracy - truth))
-    mean = {part: float(np.mean(values)) if values else float("nan") for part, values in tau.items()}
-    n = len(tau["together"])
     return Check(
-        datasets=n,
-        tau=mean,
-        regret_1={part: float(np.mean(v)) if v else float("nan") for part, v in first.items()},
-        regret_3={part: float(np.mean(v)) if v else float("nan") for part, v in third.items()},
-        covered=float(np.mean(inside)) if inside else float("nan"),
-        absolute_error=float(np.mean(missed)) if missed else float("nan"),
-        wins=n >= FEWEST_DATASETS and mean["together"] > max(mean["evidence"], mean["prior"]),
+        held,
+        float(np.mean(inside)) if inside else float("nan"),
+        float(np.mean(missed)) if missed else float("nan"),
     )
 
 
@@ -296,8 +311,8 @@ def _solve(known: Table, places: Places, scores: Sequence[str], part: Part, pena
     count = np.bincount(at, weights=weight)
 
     def centre(values: Floats) -> Floats:
-        mean = np.array([np.bincount(at, weights=weight * column) / count for column in values.T]).T
-        return np.asarray(values - mean[at])
+        sums = [np.bincount(at, weights=weight * column) / count for column in values.T]
+        return np.asarray(values - np.array(sums).reshape(values.shape[1], len(count)).T[at])
 
     inner, target = centre(x), centre(y[:, None])[:, 0]
     gram = (inner * weight[:, None]).T @ inner / weight.mean() + penalty * np.eye(len(features))
@@ -307,7 +322,8 @@ def _solve(known: Table, places: Places, scores: Sequence[str], part: Part, pena
     degrees = max(1, len(known) - len(datasets) - min(len(features), len(known) // 4))
     within = float((weight * (rest - means[at]) ** 2).sum() / weight.mean()) / degrees
     of_pairs = max(within - float(np.average(noise, weights=weight)), 0.1 * within)
-    of_datasets = max(float(means.var(ddof=1)) - within / (len(known) / len(datasets)), 0.05 * float(means.var(ddof=1)))
+    between = float(means.var(ddof=1)) if len(means) > 1 else _UNKNOWN
+    of_datasets = max(between - within / (len(known) / len(datasets)), 0.05 * between)
     finite = _level(known, "evidence")
     return Fitted(
         part=part,
@@ -317,7 +333,7 @@ def _solve(known: Table, places: Places, scores: Sequence[str], part: Part, pena
         gain=float(means.mean()),
         of_datasets=of_datasets,
         of_pairs=of_pairs,
-        of_mean=float(means.var(ddof=1)) / len(datasets),
+        of_mean=between / len(datasets),
         widen=1.0,
         penalty=penalty,
         places=places,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from service.recommendations.model import Constraints, EvidenceOf, Excluded, PriorOf, Recommended
+from service.recommendations.model import Constraints, EvidenceOf, Excluded, ExpectedOf, PriorOf, Recommended
 
 DRAWS = 20_000
 SEED = 20_261_121
+BYTES_PER_WEIGHT = 4
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -22,6 +23,8 @@ class Candidate:
     licence: str | None
     evidence: EvidenceOf | None
     prior: PriorOf | None
+    expected: ExpectedOf | None = None
+    merit: float | None = None  # what orders, where accuracies are foretold
     tied_with: tuple[str, ...] = ()
     replicates: tuple[float, ...] = ()  # of its score, by block of images left out
 
@@ -32,6 +35,7 @@ def refusal(candidate: Candidate, wanted: Constraints, /) -> str | None:
         ("parameters", candidate.params, wanted.max_params),
         ("pixels of input", candidate.input_size, wanted.max_input_size),
         ("ms an image", candidate.milliseconds, wanted.max_milliseconds),
+        ("bytes of weights", weights_bytes(candidate.params), wanted.max_weights_bytes),
     )
     for name, value, most in bounds:
         if most is not None and value is None:
@@ -43,16 +47,27 @@ def refusal(candidate: Candidate, wanted: Constraints, /) -> str | None:
     return None
 
 
+def weights_bytes(params: int | None, /) -> int | None:
+    """In float32."""
+    return None if params is None else BYTES_PER_WEIGHT * params
+
+
 def ordered(
     candidates: Sequence[Candidate], wanted: Constraints, /, *, larger_is_better: bool = True
 ) -> tuple[list[Recommended], list[Excluded]]:
-    """By evidence where any candidate has it, those without last; else by the prior."""
+    """By what is foretold where anything is, else by evidence where any candidate has it, else by the prior.
+
+    Who lacks what the others are ordered by comes last.
+    """
     reasons = {c.model_id: refusal(c, wanted) for c in candidates}
     kept = [c for c in candidates if reasons[c.model_id] is None]
-    seen = any(c.evidence for c in kept)
+    foretold = any(c.merit is not None for c in kept)
+    seen = foretold or any(c.evidence for c in kept)
     sign = 1.0 if larger_is_better else -1.0
 
     def merit(c: Candidate) -> float | None:
+        if foretold:
+            return c.merit
         if seen:
             return None if c.evidence is None else sign * c.evidence.value
         return None if c.prior is None else c.prior.value
@@ -68,6 +83,7 @@ def ordered(
                 rank=place if own is not None else None,
                 model=c.model,
                 model_id=c.model_id,
+                expected=c.expected,
                 evidence=c.evidence and replace(c.evidence, probability_best=chances.get(c.model_id)),
                 prior=c.prior,
                 tied_with=tuple(name for name in c.tied_with if name in names) if seen else (),
@@ -75,6 +91,7 @@ def ordered(
                 input_size=c.input_size,
                 milliseconds=c.milliseconds,
                 licence=c.licence,
+                weights_bytes=weights_bytes(c.params),
                 on_front=own is not None
                 and not any(_beats(other, m, c, own) for other in kept if (m := merit(other)) is not None),
                 why=_why(c, by_evidence=seen),
@@ -126,6 +143,14 @@ def _chances(kept: Sequence[Candidate], sign: float) -> dict[str, float]:
 
 def _why(c: Candidate, *, by_evidence: bool) -> str:
     said = []
+    if c.expected is not None:
+        low, high = c.expected.interval
+        said.append(f"{c.expected.accuracy:.1%} expected ({low:.1%} to {high:.1%})")
+        moved = [f"{d.name} {d.points:+.1f}" for d in c.expected.drivers]
+        if moved:
+            said.append(f"against the mean candidate, in points: {', '.join(moved)}")
+        if c.expected.measured is not None:
+            said.append(f"{c.expected.measured:.1%} measured here")
     if c.evidence is not None:
         apart = "" if c.evidence.deviations is None else f" ({c.evidence.deviations:+.1f} deviations)"
         said.append(f"{c.evidence.estimator} {c.evidence.value:.4g}{apart}")

@@ -16,13 +16,14 @@ from service.outcomes import service as outcomes
 from service.rankings import repository as ranking_rows
 from service.rankings import service as rankings
 from service.rankings.schemas import EntryView, RankingView
-from service.recommendations.model import Constraints, EvidenceOf, PriorOf, Recommendation
+from service.recommendations import gather
+from service.recommendations.model import Constraints, EvidenceOf, FitOf, PriorOf, Recommendation
 from service.recommendations.policy import Candidate, ordered, ties_in_words
 from service.recommendations.published import published
+from service.recommendations.together import Forecast, forecast
 from service.scoring import repository as scoring
 
 MOST_CANDIDATES = 1000
-_LOOK_BACK = 100
 
 
 def recommend(
@@ -36,6 +37,8 @@ def recommend(
     before = _priors(session, project_id, dataset, [row.name for row in rows])
     seen = _evidence(view)
     replicates = _replicates(session, project_id, dataset, view)
+    told = _forecast(session, project_id, dataset, view)
+    expected, merit, ties = (told.expected, told.merit, told.tied_with) if told else ({}, {}, None)
     larger = view is None or SPECS[view.ordered_by].direction is Direction.HIGHER_IS_BETTER
     found, excluded = ordered(
         [
@@ -48,7 +51,9 @@ def recommend(
                 licence=row.licence,
                 evidence=seen.get(row.id),
                 prior=before.get(row.name),
-                tied_with=tuple(entries[row.id].tied_with) if row.id in entries else (),
+                expected=expected.get(row.name),
+                merit=merit.get(row.name),
+                tied_with=_tied(row, ties, entries),
                 replicates=replicates.get(row.id, ()),
             )
             for row in rows
@@ -56,15 +61,16 @@ def recommend(
         wanted,
         larger_is_better=larger,
     )
-    by_evidence = any(entry.evidence for entry in found)
+    by_evidence = told is not None or any(entry.evidence for entry in found)
     ordered_at_all = any(entry.rank is not None for entry in found)
     return Recommendation(
         dataset=dataset.name,
         dataset_id=dataset.id,
         ranking=view.id if view else None,
-        ordered_by="evidence" if by_evidence else "prior" if ordered_at_all else "nothing",
-        said=_said(by_evidence, view, ties_in_words(found)),
-        warnings=_warnings(by_evidence, before, len(found)),
+        ordered_by=(told.fit.part if told else "evidence" if by_evidence else "prior") if ordered_at_all else "nothing",
+        fit=told.fit if told else None,
+        said=_said(by_evidence, view, ties_in_words(found), told.fit if told else None),
+        warnings=(*_warnings(by_evidence, before, len(found)), *(told.warnings if told else ())),
         entries=tuple(found),
         excluded=tuple(excluded),
     )
@@ -78,9 +84,25 @@ def _ranking(session: Session, project_id: str, dataset: DatasetRow, ident: str 
         if row.state != "done":
             raise InvalidRequest(f"Ranking {ident} is {row.state}: a recommendation needs one that is done.")
         return rankings.show(session, project_id, ident)
-    page = ranking_rows.list_page(session, project_id, limit=_LOOK_BACK, cursor=None, dataset_id=dataset.id)
-    done = next((row for row in page.items if row.state == "done"), None)
+    done = gather.newest_ranking(session, project_id, dataset.id)
     return rankings.show(session, project_id, done.id) if done else None
+
+
+def _forecast(session: Session, project_id: str, dataset: DatasetRow, view: RankingView | None) -> Forecast | None:
+    if view is None:
+        return None
+    scored = gather.scored(session, project_id, dataset, ranking=ranking_rows.get(session, project_id, view.id))
+    if scored is None:
+        return None
+    return forecast(gather.known(session, project_id), scored, dataset.id, dataset.fingerprint)
+
+
+def _tied(
+    row: ModelRow, foretold: Mapping[str, tuple[str, ...]] | None, entries: Mapping[str, EntryView]
+) -> tuple[str, ...]:
+    if foretold is not None:
+        return foretold.get(row.name, ())
+    return tuple(entries[row.id].tied_with) if row.id in entries else ()
 
 
 def _candidates(session: Session, project_id: str, view: RankingView | None) -> list[ModelRow]:
@@ -180,16 +202,35 @@ def _milliseconds(entry: EntryView | None) -> float | None:
     return 1000 / entry.images_per_second if entry and entry.images_per_second else None
 
 
-def _said(by_evidence: bool, view: RankingView | None, ties: str | None) -> tuple[str, ...]:
+def _said(by_evidence: bool, view: RankingView | None, ties: str | None, fit: FitOf | None) -> tuple[str, ...]:
     said = [ties] if ties else []
-    if by_evidence and view is not None:
+    if fit is not None:
+        said.append(_how(fit))
+    elif by_evidence and view is not None:
         said.append(
-            f"Ordered by the evidence alone ({view.ordered_by}): too few fine-tuned models with scores are known yet "
-            "to show that evidence and prior together foretell accuracy better than either."
+            f"Ordered by the evidence alone ({view.ordered_by}): the ranking has no score from which fine-tuned "
+            "accuracy is foretold, or too few outcomes are known. `linear_probe` and `knn` are such scores."
         )
     else:
         said.append("Ordered by the prior alone: the dataset has no finished ranking with a score of these models.")
     return tuple(said)
+
+
+def _how(fit: FitOf) -> str:
+    learned = f"{fit.rows} fine-tuned models on {fit.datasets} other datasets ({fit.of_project} rows of the project)"
+    if fit.check is None:
+        return f"Ordered by the evidence alone, as learned from {learned}: too few to hold it against records."
+    tau, n = fit.check.tau, fit.check.datasets
+    together, halves = tau["together"], f"evidence alone {tau['evidence']:.2f}, records alone {tau['prior']:.2f}"
+    if fit.part == "together":
+        return (
+            f"Ordered by evidence and records together, as learned from {learned}. Leaving each dataset out, weighted "
+            f"tau is {together:.2f} ({halves}; {n} datasets)."
+        )
+    return (
+        f"Ordered by the evidence alone, as learned from {learned}: together with records, weighted tau is "
+        f"{together:.2f} on {n} datasets left out in turn, which does not beat both halves ({halves})."
+    )
 
 
 def _warnings(by_evidence: bool, before: Mapping[str, PriorOf], n: int) -> tuple[str, ...]:

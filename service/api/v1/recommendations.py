@@ -6,7 +6,8 @@ from fastapi import APIRouter, Query
 
 from service.api.deps import AppDep, ProjectDep
 from service.recommendations import service as recommendations
-from service.recommendations.model import Constraints, Recommendation
+from service.recommendations import track
+from service.recommendations.model import Agreement, Constraints, Recommendation
 
 router = APIRouter(tags=["recommendations"])
 
@@ -24,11 +25,25 @@ def recommend(
     max_milliseconds: Annotated[
         float | None, Query(gt=0, le=1e9, allow_inf_nan=False, description="an image, as measured while embedding")
     ] = None,
+    max_weights_bytes: Annotated[int | None, Query(ge=0, lt=2**62, description="of the weights in float32")] = None,
     licence: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Recommendation:
-    """Evidence and prior stand apart in every entry; `ordered_by` says which of them the order follows."""
+    """Evidence and prior stand apart in every entry, and together in `expected`; `ordered_by` says what orders."""
     wanted = Constraints(
-        max_params=max_params, max_input_size=max_input_size, max_milliseconds=max_milliseconds, licence=licence
+        max_params=max_params,
+        max_input_size=max_input_size,
+        max_milliseconds=max_milliseconds,
+        max_weights_bytes=max_weights_bytes,
+        licence=licence,
     )
     with app.database.read() as session:
         return recommendations.recommend(session, project, dataset, wanted, ranking=ranking)
+
+
+@router.get(
+    "/estimators/agreement", summary="How well estimators and the recommendation have done so far"
+)
+def show_agreement(app: AppDep, project: ProjectDep) -> Agreement:
+    """The recommendation foretells each dataset without its outcomes, as if they were still to come."""
+    with app.database.read() as session:
+        return track.agreement(session, project)

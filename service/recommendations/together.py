@@ -1,0 +1,205 @@
+"""What to expect of each candidate, from its scores here and from what fine-tuning gave elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from service.recommendations.gather import Known, Own, Scored
+from service.recommendations.knowledge import PROBES, Numbered, Pair, Place, pairs_of, shipped
+from service.recommendations.model import CheckOf, Driver, ExpectedOf, FitOf
+
+if TYPE_CHECKING:
+    from service.recommendations.fusion import Fitted, Foretold
+
+TARGET = "the target"
+DRAWS = 4_000
+SEED = 20_261_121
+_DRIVERS = 4
+_LEAST_POINTS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """By model: what is expected, what orders, and which others it cannot be told apart from."""
+
+    expected: Mapping[str, ExpectedOf]
+    merit: Mapping[str, float]
+    tied_with: Mapping[str, tuple[str, ...]]
+    fit: FitOf
+    warnings: tuple[str, ...]
+
+
+def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | None, /) -> Forecast | None:
+    """None where no score of the ranking foretells anything, or too little is known to fit anything to."""
+    names = {name for of_model in scored.scores.values() for name in of_model}
+    probe = next((name for name in PROBES if name in names), None)
+    wanted = tuple(n for n in shipped().estimators if n != probe and (n in names or n == "size"))
+    if probe is None and not any(name in names for name in wanted):
+        return None
+    here = _here(known, dataset_id)
+    target = pairs_of(TARGET, scored.scores, scored.params, accuracy=here, n_test=_tests(known, dataset_id))
+    target = [p for p in target if probe is None or probe in p.probes]
+    without = [dataset_id, *([fingerprint] if fingerprint else [])]
+    pairs = [p for p in known.pairs(without=without) if probe is None or probe in p.probes]
+    places = tuple(known.places(without=without))
+    if not target:
+        return None
+    fits = _fits(tuple(map(_frozen, pairs)), places, wanted, probe, tuple(p.model for p in target))
+    chosen = fits.together if fits.together and fits.together.check and fits.together.check.wins else fits.evidence
+    if chosen is None:
+        return None
+    from service.recommendations.fusion import foretell
+
+    found = foretell(chosen, fits.numbered.table(target, wanted, probe))
+    labels = [probe or "level", *(name for _, name in chosen.features)]
+    return Forecast(
+        _expected(target, found, labels, here),
+        {p.model: float(value) for p, value in zip(target, found.merit, strict=True)},
+        _ties(target, found),
+        FitOf(
+            part="together" if chosen.part == "together" else "evidence",
+            dated=shipped().about["fitted"] if known.newest is None else known.newest.date().isoformat(),
+            rows=chosen.n_rows,
+            of_project=chosen.n_rows - sum(p.dataset in shipped().seen for p in pairs),
+            datasets=chosen.n_datasets,
+            level=probe,
+            weights={name: float(w) for (_, name), w in zip(chosen.features, chosen.weights, strict=True)},
+            check=_check(fits.together),
+        ),
+        _warnings(chosen, target, probe),
+    )
+
+
+def left_out(known: Known, wanted: Sequence[Own], /) -> list[tuple[Own, Mapping[str, tuple[float, float, float]]]]:
+    """Weighted tau and both regrets of each of these datasets, foretold without its outcomes."""
+    pairs = known.pairs(without=[o.fingerprint for own in wanted for o in own.outcomes if o.fingerprint])
+    ours = [p for own in wanted for p in own.pairs if p.accuracy is not None]
+    probe = next((name for name in PROBES if any(name in p.probes for p in ours)), None)
+    pairs = [p for p in pairs if probe is None or probe in p.probes]
+    columns = tuple(n for n in shipped().estimators if n != probe)
+    places = tuple(known.places())
+    if not pairs:
+        return []
+    fits = _fits(tuple(map(_frozen, pairs)), places, columns, probe, ())
+    held = fits.together.check.held if fits.together and fits.together.check else {}
+    found = ((own, held.get(fits.numbered.datasets.get(own.key, -1))) for own in wanted)
+    return [(own, dict(of.items())) for own, of in found if of]
+
+
+def _check(together: Fitted | None) -> CheckOf | None:
+    proof = together.check if together else None
+    if proof is None or not proof.datasets:
+        return None
+    return CheckOf(
+        datasets=proof.datasets,
+        tau=dict(proof.mean(0).items()),
+        regret_1=dict(proof.mean(1).items()),
+        regret_3=dict(proof.mean(2).items()),
+        covered=proof.covered,
+        absolute_error=proof.absolute_error,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fits:
+    numbered: Numbered
+    together: Fitted | None
+    evidence: Fitted | None
+
+
+Frozen = tuple[str, str, tuple[tuple[str, float], ...], tuple[tuple[str, float], ...], float | None, int | None]
+
+
+def _frozen(pair: Pair) -> Frozen:
+    probes, standing = tuple(sorted(pair.probes.items())), tuple(sorted(pair.standing.items()))
+    return pair.dataset, pair.model, probes, standing, pair.accuracy, pair.n_test
+
+
+@lru_cache(maxsize=32)
+def _fits(
+    frozen: tuple[Frozen, ...],
+    places: tuple[Place, ...],
+    wanted: tuple[str, ...],
+    probe: str | None,
+    models: tuple[str, ...],
+) -> _Fits:
+    """The same rows give the same fit, and asking twice is the rule."""
+    from service.recommendations.fusion import fit
+
+    pairs = [Pair(d, m, dict(probes), dict(of), accuracy, n) for d, m, probes, of, accuracy, n in frozen]
+    numbered = Numbered.of([*pairs, *(Pair(TARGET, model, {}, {}) for model in models)], places)
+    table, records = numbered.table(pairs, wanted, probe), numbered.places(places, pairs)
+    together = fit(table, wanted, places=records)
+    return _Fits(numbered, together, fit(table, wanted, places=records, part="evidence"))
+
+
+def _here(known: Known, dataset_id: str) -> dict[str, float]:
+    """Outcomes on the dataset itself."""
+    return {o.model: o.accuracy for own in known.own if own.dataset_id == dataset_id for o in own.outcomes}
+
+
+def _tests(known: Known, dataset_id: str) -> dict[str, int | None]:
+    return {o.model: o.n_test for own in known.own if own.dataset_id == dataset_id for o in own.outcomes}
+
+
+def _expected(
+    target: Sequence[Pair], found: Foretold, labels: Sequence[str], here: Mapping[str, float]
+) -> dict[str, ExpectedOf]:
+    chances = _chances(found)
+    of_each = {}
+    for at, pair in enumerate(target):
+        points = Counter({name: float(p) for name, p in zip(labels, found.drivers[at], strict=True)})
+        strongest = sorted(points.items(), key=lambda item: -abs(item[1]))[:_DRIVERS]
+        of_each[pair.model] = ExpectedOf(
+            accuracy=float(found.accuracy[at]),
+            interval=(float(found.low[at]), float(found.high[at])),
+            probability_best=chances[at],
+            drivers=tuple(Driver(name=name, points=p) for name, p in strongest if abs(p) >= _LEAST_POINTS),
+            measured=here.get(pair.model),
+        )
+    return of_each
+
+
+def _chances(found: Foretold) -> list[float]:
+    """Share of joint draws in which each is the best."""
+    import numpy as np
+
+    values, vectors = np.linalg.eigh(found.apart)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    draws = found.merit[:, None] + root @ np.random.default_rng(SEED).standard_normal((len(values), DRAWS))
+    return list(np.bincount(np.argmax(draws, axis=0), minlength=len(values)) / DRAWS)
+
+
+def _ties(target: Sequence[Pair], found: Foretold) -> dict[str, tuple[str, ...]]:
+    """Models whose difference from this one lies within its own error at 90 %."""
+    import numpy as np
+
+    variance = np.diag(found.apart)
+    error = np.sqrt(np.maximum(variance[:, None] + variance[None, :] - 2 * found.apart, 0.0))
+    tied = np.abs(found.merit[:, None] - found.merit[None, :]) <= 1.6449 * error
+    np.fill_diagonal(tied, val=False)
+    order = np.argsort(-found.merit, kind="stable")
+    return {p.model: tuple(target[j].model for j in order if tied[i, j]) for i, p in enumerate(target)}
+
+
+def _warnings(fitted: Fitted, target: Sequence[Pair], probe: str | None) -> tuple[str, ...]:
+    if probe is None:
+        return ("No probe of the frozen features was scored: the level of accuracy is little more than a guess.",)
+    import numpy as np
+
+    from service.recommendations.fusion import logit, share
+
+    low, high = fitted.level_range
+    outside = sum(not low - 0.25 <= float(logit(p.probes[probe])) <= high + 0.25 for p in target)
+    if not outside:
+        return ()
+    said = (
+        f"Outside anything seen: {outside} of {len(target)} candidates have a {probe} beyond the "
+        f"{float(share(np.array(low))):.0%} to {float(share(np.array(high))):.0%} of those that this was learned from, "
+        "and their expected accuracy is extrapolated."
+    )
+    return (said,)
