@@ -8,7 +8,7 @@ demo:
 
 test:
 	@.ci/install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Without a browser `make test` leaves these out; here they must run.
 test-browser:

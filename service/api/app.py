@@ -14,6 +14,7 @@ from service.api.description import describe
 from service.api.etags import ETags
 from service.api.following import Followers
 from service.api.headers import SecurityHeaders
+from service.api.measured import Measured, Measures
 from service.api.problems import install_problem_handlers
 from service.api.rates import Rates
 from service.api.records import Records
@@ -25,19 +26,22 @@ from service.api.v1 import (
     health,
     inspections,
     keys,
+    metrics,
     models,
     outcomes,
+    prescores,
     rankings,
     recommendations,
-    prescores,
     reference,
     scores,
     webhooks,
 )
 from service.core.db import Database
-from service.core.logging import configure_logging
 from service.core.migrate import ensure_schema
+from service.core.observing import observe
 from service.core.settings import Settings
+from service.core.tracing import trace_requests
+from service.operation.readiness import Prober
 from service.schema import all_tables
 from service.web import entry
 from service.web import routes as web
@@ -47,7 +51,7 @@ from service.web.paths import STATIC
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application on the given settings, or on those of the environment."""
     settings = settings or Settings()
-    configure_logging(level=settings.log_level, fmt=settings.log_format)
+    observe(settings, role="api")
     all_tables()
     database = Database.from_settings(settings)
     followers = Followers(database)
@@ -69,14 +73,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="0.1.0",
         lifespan=lifespan,
     )
+    measures = Measures()
     app.state.zooscout = App(
-        settings=settings, database=database, followers=followers, rates=Rates(settings.server.requests_per_minute)
+        settings=settings,
+        database=database,
+        followers=followers,
+        rates=Rates(settings.server.requests_per_minute),
+        measures=measures,
+        prober=Prober(settings, database),
     )
     # The last is the outermost.
     app.add_middleware(ETags)
     app.add_middleware(BodyLimits, settings=settings.server)
     app.add_middleware(Records)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Measured, measures=measures)
     install_problem_handlers(app)
     storable = [Depends(storable_address)]
     for module in (
@@ -84,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         datasets,
         rankings,
         outcomes,
+        prescores,
         recommendations,
         events,
         estimators,
@@ -95,10 +107,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         inspections,
     ):
         app.include_router(module.router, prefix="/v1", dependencies=[*storable, Depends(caller)])
-        prescores,
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(entry.router, include_in_schema=False)
     app.include_router(web.router, include_in_schema=False, dependencies=[*storable, Depends(caller)])
     describe(app, key_needed=settings.server.needs_key)
+    trace_requests(app)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from service.api.following import Followers
+from service.api.measured import Measures
 from service.api.rates import Rates
 from service.api.remembered import Answer, Answers, tag_of
 from service.core.db import Database
@@ -21,6 +22,7 @@ from service.keys import service as keys
 from service.keys.errors import Forbidden, TooManyRequests, Unauthorized
 from service.keys.schemas import Scope
 from service.keys.tables import DEFAULT_PROJECT
+from service.operation.readiness import Prober
 
 KEY_COOKIE = "zooscout_key"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -32,6 +34,8 @@ class App:
     database: Database
     followers: Followers
     rates: Rates
+    measures: Measures
+    prober: Prober
     answers: Answers = field(default_factory=Answers)
 
 

@@ -62,9 +62,11 @@ def _complete(description: dict[str, Any], /, *, key_needed: bool) -> None:
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "an API key"}}
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
-            if method in _METHODS and path.startswith("/v1/"):
+            if method in _METHODS and path.startswith(("/v1/", "/metrics")):
                 _complete_operation(path, method, operation)
                 operation["security"] = [{"key": []}] if key_needed else [{"key": []}, {}]
+            elif "422" in operation["responses"]:
+                operation["responses"]["422"] = {"$ref": f"#/components/responses/{_name(422)}"}
 
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any], /) -> None:

@@ -148,7 +148,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(estimators.EstimatorError)
     @app.exception_handler(zoo.ZooError)
     def on_known_error(request: Request, error: Exception) -> Response:
-        if isinstance(error, keys.Unauthorized) and not request.url.path.startswith("/v1/"):
+        if isinstance(error, keys.Unauthorized) and not request.url.path.startswith(("/v1/", "/metrics")):
             return RedirectResponse(f"/login?next={quote(request.url.path)}", status_code=303)
         headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, keys.Unauthorized) else None
         problem = problem_of(error, instance=request.url.path)

@@ -18,8 +18,8 @@ from service.core.settings import Settings
 from service.datasets import repository as datasets
 from service.datasets.manifest import read_manifest
 from service.embeddings import repository as embeddings
+from service.embeddings.files import open_files
 from service.embeddings.model import SegmentNames
-from service.embeddings.opening import open_files
 from service.keys import repository as keys
 from service.schema import all_tables
 

@@ -17,6 +17,8 @@ from service.core.errors import ServiceError
 COMMANDS = {  # in the order of the help: the module of service.cli and what it declares, a group or a function
     "rank": ("rank", "rank"),
     "recommend": ("recommend", "recommend"),
+    "prescore": ("prescore", "prescore"),
+    "changes": ("prescore", "changes"),
     "score": ("score", "score"),
     "finetune": ("finetune", "finetune"),
     "serve": ("serve", "serve"),
@@ -25,6 +27,7 @@ COMMANDS = {  # in the order of the help: the module of service.cli and what it 
     "models": ("models", "app"),
     "datasets": ("datasets", "app"),
     "rankings": ("rankings", "app"),
+    "prescores": ("prescore", "app"),
     "reference": ("reference", "app"),
     "outcomes": ("outcomes", "app"),
     "embeddings": ("embeddings", "app"),

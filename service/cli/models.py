@@ -8,11 +8,12 @@ import typer
 from pydantic import TypeAdapter
 from rich.table import Table
 
-from service.cli.connection import connected, target
+from service.cli.connection import Connection, connected, target
 from service.cli.exits import Exit
 from service.cli.output import count, err, fail, out, print_json
 from service.client.results import Model
 from service.models.schemas import ModelCreate, ModelFilter, ModelView, SortKey
+from service.prescores.schemas import PrescoreCreate
 
 if TYPE_CHECKING:
     from service.worker.context import WorkerContext
@@ -24,14 +25,20 @@ app = typer.Typer(help="The catalog of pretrained models.", no_args_is_help=True
 def import_registry(
     source: Annotated[str, typer.Argument(help="timm or open_clip")],
     name_filter: Annotated[str, typer.Option("--filter", help="glob over names")] = "*",
+    prescore: Annotated[
+        bool, typer.Option("--prescore", help="then score them on every sealed dataset; this fetches their weights")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Import cards of every pretrained entry of an installed registry. Nothing is downloaded."""
+    """Import cards of every pretrained entry of an installed registry. Nothing is downloaded, but for --prescore.
+
+    With --url the service prescores in the background: `zooscout prescores ls` says how far it is.
+    """
     if source not in {"timm", "open_clip"}:
         fail(f"'{source}' is no registry: use timm or open_clip.", status=Exit.USAGE)
     with connected() as at:
         if at.context is None:
-            done = at.client.import_models(source, name_glob=name_filter)
+            done = at.client.import_models(source, name_glob=name_filter, prescore=prescore)
             if done.error:
                 fail(f"{done.error.get('title')}: {done.error.get('detail')}")
             result = dict(done.result)
@@ -41,6 +48,8 @@ def import_registry(
 
             registry: Literal["timm", "open_clip"] = "timm" if source == "timm" else "open_clip"
             result = dict(run_import(at.context.database, PROJECT, source=registry, name_glob=name_filter))
+            if prescore and result["matched"]:
+                result["prescore"] = _prescored(at, ModelFilter(library=registry, name=name_filter))
     if as_json:
         print_json(result)
         return
@@ -71,6 +80,7 @@ def add(
     licence: Annotated[str | None, typer.Option(help="of the weights")] = None,
     pretrained_on: Annotated[str | None, typer.Option(help="source data")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="key=value, repeatable")] = None,
+    prescore: Annotated[bool, typer.Option("--prescore", help="then score it on every sealed dataset")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Register a model of your own. Its weights are fetched and proved to fit before it enters the catalog."""
@@ -91,11 +101,14 @@ def add(
             "licence": licence,
             "pretrained_on": pretrained_on,
             "tags": dict(_pair(text) for text in tag or []),
+            "prescore": prescore,
         }
     )
     with connected() as at:
         if at.context is not None:
             view = _read(register_proven(at.context, request))
+            if prescore:
+                _prescored(at, [view.id])
         else:
             view = at.client.wait_for_model(at.client.add_model(request).id)
             if view.state == "failed":
@@ -244,6 +257,16 @@ def remove(
                 with at.context.database.write() as session:
                     jobs.enqueue_collection(session, PROJECT, purge=True)
             collect_now(at.context)
+
+
+def _prescored(at: Connection, wanted: ModelFilter | list[str], /) -> str:
+    """Here and now: without a service nobody else would."""
+    from service.cli.prescore import follow_prescore
+
+    asked = at.client.start_prescore(PrescoreCreate(models=wanted, new=True))
+    found = follow_prescore(at, asked.id)
+    err.print(f"Prescored, see `zooscout prescores show {found.id}`: {found.pairs.done} pairs done.")
+    return found.id
 
 
 def _read(view: ModelView) -> Model:

@@ -76,17 +76,20 @@ def models(
     return ask(r.Models, "GET", "/v1/models", params=query)
 
 
-def start_import(source: str, /, *, name_glob: str = "*") -> Flow[r.Import]:
-    return ask(r.Import, "POST", "/v1/models/import", json={"source": source, "filter": name_glob})
+def start_import(source: str, /, *, name_glob: str = "*", prescore: bool = False) -> Flow[r.Import]:
+    asked = {"source": source, "filter": name_glob, "prescore": prescore}
+    return ask(r.Import, "POST", "/v1/models/import", json=asked)
 
 
 def show_import(task_id: str, /) -> Flow[r.Import]:
     return ask(r.Import, "GET", f"/v1/models/import/{task_id}")
 
 
-def import_models(source: str, /, *, name_glob: str = "*", timeout_seconds: float | None = None) -> Flow[r.Import]:
-    """Imports cards of an installed registry, and waits for it."""
-    accepted = yield from start_import(source, name_glob=name_glob)
+def import_models(
+    source: str, /, *, name_glob: str = "*", prescore: bool = False, timeout_seconds: float | None = None
+) -> Flow[r.Import]:
+    """Imports cards of an installed registry, and waits for it. With `prescore` they are then scored, unwaited for."""
+    accepted = yield from start_import(source, name_glob=name_glob, prescore=prescore)
     return (yield from wait(lambda: show_import(accepted.task_id), lambda f: f.state in r.ENDED, timeout_seconds))
 
 

@@ -24,6 +24,17 @@ class Progress:
     stage_seconds: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Pairs of a model and an image that were wanted."""
+
+    stored: int = 0  # found in the store
+    computed: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.stored + other.stored, self.computed + other.computed)
+
+
 @dataclass(slots=True)
 class Embedded:
     """What happened to each model of a group, by model id."""
@@ -31,6 +42,7 @@ class Embedded:
     failed: dict[str, str] = field(default_factory=dict)
     causes: dict[str, Cause] = field(default_factory=dict)  # of each that failed
     images_per_second: dict[str, float] = field(default_factory=dict)  # of the forward pass alone
+    counted: Counts = field(default_factory=Counts)
 
 
 def embed_group(
@@ -59,7 +71,8 @@ def embed_group(
     for model, extractor in extractors.items():
         lacks = frozenset(store.missing(StoreKey(project_id, extractor.extractor_id), hashes))
         streams.append(Stream(model, extractor, lacks, batch=batch_size(extractor) if lacks else 1))
-    needed = [value for value in dict.fromkeys(hashes) if any(value in s.lacks for s in streams)]
+    distinct = dict.fromkeys(hashes)
+    needed = [value for value in distinct if any(value in s.lacks for s in streams)]
 
     def write(stream: Stream, hashes: list[bytes], features: Rows, probs: Rows | None) -> None:
         # Source probabilities first: an image counts as embedded once its features are stored, so that nothing is
@@ -89,4 +102,5 @@ def embed_group(
         failed={s.model: s.failed for s in streams if s.failed is not None},
         causes={s.model: s.cause for s in streams if s.failed is not None},
         images_per_second={s.model: s.images * lanes / s.seconds for s in streams if s.seconds},
+        counted=Counts(sum(len(distinct) - len(s.lacks) for s in streams), pipeline.done),
     )

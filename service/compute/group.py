@@ -12,7 +12,7 @@ import torch
 
 from service.compute.causes import cause_of
 from service.compute.device import device_name
-from service.compute.embedding import Embedded, Progress, embed_group
+from service.compute.embedding import Counts, Embedded, Progress, embed_group
 from service.compute.pipeline import MAX_PIXELS, ReadBlob
 from service.compute.precision import PROBE_IMAGES, PrecisionPolicy, extractor_for, spread
 from service.compute.reference import ReferenceSet, WarmMoments
@@ -20,6 +20,7 @@ from service.compute.scoring import score_model
 from service.compute.streams import Limits
 from service.compute.warm import WarmFindings, WarmModels
 from service.core.errors import Cancelled
+from service.core.tracing import span
 from service.embeddings.model import StoreKey
 from service.embeddings.protocol import EmbeddingStore
 from service.rankings.results import Failed, Scored
@@ -68,8 +69,8 @@ def compute_group(
     report: Callable[[Mapping[str, Any]], None],
     cancelled: Callable[[], bool],
     done: Callable[[str, Scored | Failed], None],
-) -> None:
-    """Calls `done` once for every model; what goes wrong with one never reaches the others.
+) -> Counts:
+    """Calls `done` once for every model; what goes wrong with one never reaches the others. Returns what was wanted.
 
     `known_as` names the extractors of pinned models: one that has embedded everything already is scored without its
     weights. `lacking` names the estimators without a score yet, by extractor. The reference set is embedded in the same
@@ -82,6 +83,7 @@ def compute_group(
         if (found := _pinned(cards[ident], extractor)) is not None
         and not at.store.missing(StoreKey(at.project_id, extractor), images)
     }
+    known = len(ready)
     state: dict[str, Any] = {"stage": "loading weights", "images_embedded": 0, "images_to_embed": 0}
     report(state)
     extractors: dict[str, Extractor] = {}
@@ -91,25 +93,27 @@ def compute_group(
         if cancelled():
             raise Cancelled("The ranking was told to stop.")
         try:
-            extractors[ident] = _extractor(card, hashes, labels, at)
+            with span("load weights", model=card.name):
+                extractors[ident] = _extractor(card, hashes, labels, at)
         except ZooError as error:
             done(ident, Failed(f"{type(error).__name__}: {error}", cause_of(error)))
 
     meter = _Meter(report)
     embedded = Embedded()
     if extractors:
-        embedded = embed_group(
-            extractors,
-            images,
-            project_id=at.project_id,
-            store=at.store,
-            read_blob=at.read_blob,
-            batch_size=lambda extractor: at.models.batch_size(extractor, at.batch_size),
-            limits=at.limits,
-            device=at.device,
-            progress=meter.progress,
-            cancelled=cancelled,
-        )
+        with span("embed", models=len(extractors)):
+            embedded = embed_group(
+                extractors,
+                images,
+                project_id=at.project_id,
+                store=at.store,
+                read_blob=at.read_blob,
+                batch_size=lambda extractor: at.models.batch_size(extractor, at.batch_size),
+                limits=at.limits,
+                device=at.device,
+                progress=meter.progress,
+                cancelled=cancelled,
+            )
     meter.stage("scoring")
     for ident, reason in embedded.failed.items():
         done(ident, Failed(reason, embedded.causes[ident]))
@@ -121,18 +125,19 @@ def compute_group(
     for ident, model in ready.items():
         if cancelled():
             raise Cancelled("The ranking was told to stop.")
-        scores = score_model(
-            lacking(model.extractor_id),
-            hashes,
-            labels,
-            project_id=at.project_id,
-            extractor_id=model.extractor_id,
-            has_source_probs=bool(model.card.num_classes),
-            store=at.store,
-            reference=reference,
-            warm=at.warm,
-            findings=at.findings,
-        )
+        with span("score", model=model.card.name):
+            scores = score_model(
+                lacking(model.extractor_id),
+                hashes,
+                labels,
+                project_id=at.project_id,
+                extractor_id=model.extractor_id,
+                has_source_probs=bool(model.card.num_classes),
+                store=at.store,
+                reference=reference,
+                warm=at.warm,
+                findings=at.findings,
+            )
         done(
             ident,
             Scored(
@@ -149,6 +154,7 @@ def compute_group(
                 },
             ),
         )
+    return embedded.counted + Counts(stored=known * len(set(images)))
 
 
 def _pinned(card: ModelCard, ident: str) -> _Ready | None:

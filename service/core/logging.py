@@ -9,7 +9,7 @@ import structlog
 def configure_logging(*, level: str, fmt: str) -> None:
     renderer = (
         structlog.processors.JSONRenderer()
-        if fmt == "json"
+        if fmt == "json" or (fmt == "auto" and not sys.stderr.isatty())
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(

@@ -7,6 +7,8 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.core.budget import BudgetText
+
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -125,6 +127,34 @@ class WebhookSettings(_Group):
     keep_seconds: PositiveFloat = Field(default=30 * 24 * 3600.0, description="how long ended deliveries are shown")
 
 
+class RetentionSettings(_Group):
+    """What a worker removes by itself, and how often it looks."""
+
+    upkeep_seconds: PositiveFloat = Field(
+        default=6 * 3600.0, description="from one round to the next: a collection of each project, and what is below"
+    )
+    rankings_seconds: PositiveFloat | None = Field(
+        default=None, description="how long ended rankings are kept; their scores stay. Unset: for ever"
+    )
+    tasks_seconds: PositiveFloat = Field(
+        default=30 * 24 * 3600.0, description="how long ended imports, uploads and collections are shown as tasks"
+    )
+
+
+class TracingSettings(_Group):
+    endpoint: str | None = Field(
+        default=None,
+        description="where traces go by OTLP over HTTP, such as http://collector:4318; OTEL_EXPORTER_OTLP_ENDPOINT too",
+    )
+
+
+class PrescoreSettings(_Group):
+    every_hours: PositiveFloat | None = Field(
+        default=None, description="how often workers ask for a prescore of what is new; unset: never"
+    )
+    budget: BudgetText | None = Field(default=None, description="of each of these prescores; see docs/prescore.md")
+
+
 class HealthSettings(_Group):
     """From where on `zooscout doctor` and /readyz call something a problem."""
 
@@ -141,7 +171,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("zooscout", appauthor=False))
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["console", "json"] = "console"
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: for people on a terminal, JSON elsewhere"
+    )
     database: DatabaseSettings = DatabaseSettings()
     uploads: UploadSettings = UploadSettings()
     scoring: ScoringSettings = ScoringSettings()
@@ -151,6 +183,9 @@ class Settings(BaseSettings):
     executor: ExecutorSettings = ExecutorSettings()
     store: StoreSettings = StoreSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    prescore: PrescoreSettings = PrescoreSettings()
+    retention: RetentionSettings = RetentionSettings()
+    tracing: TracingSettings = TracingSettings()
     health: HealthSettings = HealthSettings()
 
     @property

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from service.embeddings.files import Files
-from service.embeddings.model import SegmentInfo, SegmentNames
-from service.embeddings.protocol import HASH_BYTES
+from service.embeddings.model import HASH_BYTES, SegmentInfo, SegmentNames
 
 
 def owners_of(segments: Sequence[SegmentInfo], /) -> dict[str, str]:

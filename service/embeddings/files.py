@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
+from service.core.settings import Settings
 from service.embeddings.errors import SegmentDamaged, StoreUnreachable
 
 CHUNK_BYTES = 1 << 20
@@ -174,6 +176,16 @@ class RemoteFiles:
             if file.name != keep and not file.name.endswith(".tmp"):
                 (self._cache / file.name).unlink(missing_ok=True)
                 excess -= file.size
+
+
+def open_files(settings: Settings, /) -> Files:
+    """Those that the settings name."""
+    url = settings.store.url
+    if url is None:
+        return LocalFiles(settings.segment_root)
+    if url.startswith("file:") or "://" not in url:
+        return LocalFiles(Path(unquote(urlsplit(url).path) if url.startswith("file:") else url).absolute())
+    return RemoteFiles(url, cache=settings.cache_root / "segments", cache_bytes=settings.store.cache_bytes)
 
 
 def digest_of(path: Path, /) -> Digest:

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+HASH_BYTES = 32
 Storage = Literal["float32", "float16"]
 State = Literal["active", "superseded", "damaged"]
 

@@ -7,9 +7,9 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from service.embeddings.model import HASH_BYTES as HASH_BYTES
 from service.embeddings.model import StoreKey as StoreKey
 
-HASH_BYTES = 32
 Rows = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 Metric = Literal["cosine", "l2"]

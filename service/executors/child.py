@@ -11,8 +11,9 @@ from typing import Any
 
 import structlog
 
-from service.core.logging import configure_logging
+from service.core.observing import observe
 from service.core.settings import Settings
+from service.core.tracing import flush
 from service.executors.lifeline import die_with_parent
 from service.executors.protocol import End, Outcome, Perform, Start, Watch
 from service.jobs.fate import Cause
@@ -51,7 +52,7 @@ def main(descriptor: int) -> None:
         threading.stack_size(THREAD_STACK_BYTES)  # counted whole, used or not
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what a Ctrl-C means
-    configure_logging(level=orders.settings.log_level, fmt=orders.settings.log_format)
+    observe(orders.settings, role="worker")
     all_tables()
     _Child(line, orders).work()
 
@@ -99,6 +100,7 @@ class _Child:
             try:
                 order = self._line.recv()
             except (EOFError, OSError):
+                flush()
                 os._exit(0)  # the parent is gone; what the task has stored stays
             if isinstance(order, Stop):
                 self._stopped.add(order.fence)

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from service.core.errors import InvalidRequest
-from service.core.logging import configure_logging
+from service.core.observing import observe
 from service.core.settings import ExecutorSettings, Settings
 from service.executors.protocol import End, Executor, Outcome, Perform, Start, Watch
 from service.jobs.fate import Cause
@@ -246,6 +246,6 @@ def _perform(start: Start, settings: Settings, task: Task, board: Any) -> Outcom
 def _begun(start: Start, settings: str) -> Perform:
     """Once a process: Ray gives one process many tasks."""
     made = Settings.model_validate_json(settings)
-    configure_logging(level=made.log_level, fmt=made.log_format)
+    observe(made, role="worker")
     all_tables()
     return start(made)

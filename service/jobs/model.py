@@ -1,7 +1,7 @@
 """What a task is, apart from how it is stored."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -27,6 +27,13 @@ class TaskState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Counted(StrEnum):
+    """What workers count for the metrics."""
+
+    LEASE_LOSSES = "lease_losses"  # tasks that were taken over because their lease had run out
+    EMBEDDINGS = "embeddings"  # wanted by tasks; label: where they came from, `store` or `computed`
+
+
 class Priority(IntEnum):
     """Lower goes first: what someone waits for, then the rest."""
 
@@ -46,6 +53,14 @@ class Task:
     payload: Mapping[str, Any]
     attempts: int
     fence: int
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """What each line of the log about it says."""
+        of_ranking = {"ranking": self.subject_id} if self.kind in {TaskKind.PLAN, TaskKind.EMBED} else {}
+        request_id = {"request_id": self.origin["request_id"]} if "request_id" in self.origin else {}
+        return {"task": self.id, "kind": self.kind, "subject": self.subject_id, **of_ranking, **request_id}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+import structlog
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from service.core.clock import db_epoch, utc_now
 from service.core.errors import LeaseLost, NotFound
 from service.core.ids import new_id
-from service.jobs.model import Priority, Queue, Task, TaskKind, TaskState, WorkerView
-from service.jobs.tables import TaskRow, WorkerRow
+from service.core.tracing import origin
+from service.jobs.model import Counted, Priority, Queue, Task, TaskKind, TaskState, WorkerView
+from service.jobs.tables import CounterRow, TaskRow, WorkerRow
 from service.keys.tables import ProjectRow
 
+log = structlog.get_logger(__name__)
 OPEN_STATES = (TaskState.QUEUED, TaskState.RUNNING)
+TAKEN_OVER = -1.0
 ALIVE_SECONDS = 30.0  # a worker that was seen within them is taken to be there
 
 
@@ -43,8 +49,10 @@ def enqueue(
         fence=0,
         progress={},
         created_at=utc_now(),
+        origin=origin() or None,
     )
     session.add(row)
+    log.info("task.queued", task=row.id, kind=kind, subject=subject_id)
     return row.id
 
 
@@ -67,6 +75,8 @@ def claim(
             .where(TaskRow.id == candidate.with_for_update(skip_locked=True).scalar_subquery())
             .values(
                 state=TaskState.RUNNING,
+                # It means nothing once a task runs: here it says whether this claim took over a lease that ran out.
+                not_before=case((TaskRow.state == TaskState.RUNNING, TAKEN_OVER), else_=0.0),
                 lease_owner=owner,
                 lease_until=db_epoch() + lease_seconds,
                 fence=TaskRow.fence + 1,
@@ -82,10 +92,29 @@ def claim(
                 .values(served_at=db_epoch())
                 .execution_options(synchronize_session=False)
             )
+            if row.not_before == TAKEN_OVER:
+                count(session, Counted.LEASE_LOSSES)
             return Task(
-                row.id, row.project_id, TaskKind(row.kind), row.subject_id, row.payload, row.attempts, row.fence
+                row.id,
+                row.project_id,
+                TaskKind(row.kind),
+                row.subject_id,
+                row.payload,
+                row.attempts,
+                row.fence,
+                row.origin or {},
             )
     return None
+
+
+def count(session: Session, what: Counted, /, *, label: str = "", by: float = 1.0) -> None:
+    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
+    added = insert(CounterRow).values(name=what, label=label, value=by)
+    session.execute(
+        added.on_conflict_do_update(
+            index_elements=[CounterRow.name, CounterRow.label], set_={"value": CounterRow.value + by}
+        )
+    )
 
 
 def has_due(session: Session, /, *, subjects: Sequence[str] | None = None) -> bool:
@@ -183,6 +212,10 @@ def delete_subject(session: Session, subject_id: str, /) -> None:
         session.delete(row)
 
 
+def priority_of(session: Session, task_id: str, /) -> int:
+    return session.execute(select(TaskRow.priority).where(TaskRow.id == task_id)).scalar_one()
+
+
 def exists(session: Session, task_id: str, /) -> bool:
     """False once what the task worked for was removed."""
     return session.get(TaskRow, task_id) is not None
@@ -212,10 +245,6 @@ def count_open_of(session: Session, project_id: str, /) -> int:
     query = select(func.count()).where(
         TaskRow.project_id == project_id, TaskRow.state.in_(OPEN_STATES), TaskRow.kind != TaskKind.COLLECT
     )
-def priority_of(session: Session, task_id: str, /) -> int:
-    return session.execute(select(TaskRow.priority).where(TaskRow.id == task_id)).scalar_one()
-
-
     return session.execute(query).scalar_one()
 
 

@@ -70,6 +70,7 @@ class ModelCreate(RequestBody):
     licence: str | None = Field(default=None, max_length=200)
     pretrained_on: str | None = Field(default=None, max_length=300)
     tags: dict[TagKey, TagValue] = Field(default_factory=dict)
+    prescore: bool = Field(default=False, description="also score it on every sealed dataset, in the background")
 
 
 class ModelView(BaseModel):
@@ -107,6 +108,9 @@ class ImportRequest(RequestBody):
 
     source: Literal["timm", "open_clip"]
     filter: Annotated[str, Field(max_length=300)] = "*"
+    prescore: bool = Field(
+        default=False, description="also score what matches on every sealed dataset, in the background"
+    )
 
 
 class ImportAccepted(BaseModel):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.core.clock import db_epoch, utc_now
 from service.datasets.tables import DatasetRow
-from service.embeddings.tables import SegmentRow
+from service.embeddings.tables import ExtractorRow, SegmentRow
 from service.jobs.model import TaskState
 from service.jobs.repository import ALIVE_SECONDS
 from service.jobs.tables import CounterRow, ScheduleRow, TaskRow, WorkerRow
@@ -86,6 +86,40 @@ def segment_bytes(session: Session, /) -> dict[str, int]:
 def upload_bytes(session: Session, /) -> int:
     """What the uploads had of which the datasets' images came."""
     return int(session.execute(select(func.coalesce(func.sum(DatasetRow.source_bytes), 0))).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    model: str
+    device: str
+    precision: str
+    images_per_second: float
+
+
+def rates(session: Session, project_id: str, /, *, limit: int) -> list[Rate]:
+    """Of the extractors that were made last, and that a model of the project still is."""
+    newest = (
+        select(ExtractorRow)
+        .where(ExtractorRow.project_id == project_id, ExtractorRow.images_per_second.is_not(None))
+        .order_by(ExtractorRow.created_at.desc(), ExtractorRow.id)
+        .limit(limit)
+    )
+    found = {row.id: row for row in session.scalars(newest)}
+    wanted = [row.identity.get("weights_sha256") for row in found.values()]
+    query = select(ModelRow.weights_sha256, ModelRow.architecture, ModelRow.name).where(
+        ModelRow.project_id == project_id, ModelRow.weights_sha256.in_(wanted)
+    )
+    names: dict[tuple[str | None, str], str] = {}
+    for sha256, architecture, name in session.execute(query.order_by(ModelRow.name.desc())):
+        names[sha256, architecture] = name
+    made: dict[tuple[str, str, str], Rate] = {}
+    for row in found.values():
+        identity = row.identity
+        name_ = names.get((identity.get("weights_sha256"), str(identity.get("architecture"))))
+        if name_ is not None and row.images_per_second is not None:
+            rate = Rate(name_, row.device or "unknown", str(identity.get("precision")), row.images_per_second)
+            made.setdefault((rate.model, rate.device, rate.precision), rate)
+    return list(made.values())
 
 
 def counters(session: Session, /) -> dict[tuple[str, str], float]:

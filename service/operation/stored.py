@@ -15,9 +15,8 @@ from service.core.migrate import current_revision, head_revision, known_revision
 from service.core.settings import Settings
 from service.embeddings import repository as embeddings
 from service.embeddings.damage import owners_of, problem_of
-from service.embeddings.files import Files, LocalFiles
+from service.embeddings.files import Files, LocalFiles, open_files
 from service.embeddings.model import SegmentInfo, SegmentNames
-from service.embeddings.opening import open_files
 from service.jobs import repository as jobs
 from service.keys import repository as keys
 from service.operation import repository

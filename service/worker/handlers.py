@@ -20,10 +20,12 @@ from service.executors.protocol import Watch
 from service.inspections import repository as inspections
 from service.jobs import repository as jobs
 from service.jobs.fate import Cause, decide
-from service.jobs.model import Task, TaskKind, TaskState
+from service.jobs.model import Counted, Task, TaskKind, TaskState
 from service.models import repository as models
+from service.models.schemas import ModelFilter
 from service.models.service import blame
 from service.prescores import service as prescores
+from service.prescores.schemas import PrescoreCreate
 from service.rankings import repository as rankings
 from service.rankings.planning import plan
 from service.rankings.results import Failed, Scored, record
@@ -206,7 +208,7 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
                     _blame(session, held, model_id, outcome.reason)
             record(session, held, model_id, outcome, fingerprint=fingerprint)
 
-    compute_group(
+    counts = compute_group(
         {ident: ModelCard.from_json(rows[ident].card) for ident in model_ids if ident in rows},
         hashes,
         labels,
@@ -222,6 +224,8 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
         for model_id, delay in again.items():
             _queue_alone(session, task, model_id, tries=tries, delay_seconds=delay)
+        for label, found in (("store", counts.stored), ("computed", counts.computed)):
+            jobs.count(session, Counted.EMBEDDINGS, label=label, by=found)
         jobs.finish(session, task, state=TaskState.DONE)
         close_if_complete(session, ranking, finishing_task=task.id)
 
@@ -318,5 +322,9 @@ def import_models(context: WorkerContext, task: Task, /) -> None:
         context.database, task.project_id, source=task.payload["source"], name_glob=task.payload["filter"]
     )
     with context.database.write() as session:
+        if task.payload.get("prescore"):
+            imported = ModelFilter(library=task.payload["source"], name=task.payload["filter"])
+            asked = prescores.ask(session, task.project_id, PrescoreCreate(models=imported, new=True))
+            result |= {"prescore": asked.id}
         jobs.renew(session, task, lease_seconds=context.settings.worker.lease_seconds, progress=result)
         jobs.finish(session, task, state=TaskState.DONE)

@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.core.errors import LeaseLost, NotFound
+from service.core.tracing import origin, span
 from service.executors.protocol import End, Outcome, Watch
 from service.jobs import repository as jobs
 from service.jobs.fate import PATIENCE, Cause, decide
@@ -46,7 +48,11 @@ def run(
             task = _claim(context, subjects)
             if task is not None:
                 rested = RESTING_REPORT_SECONDS
-                _run_task(context, places, task, stop)
+                with (
+                    structlog.contextvars.bound_contextvars(**task.names),
+                    span(f"task {task.kind}", origin=task.origin, task=task.id, subject=task.subject_id),
+                ):
+                    _run_task(context, places, replace(task, origin={**task.origin, **origin()}), stop)
                 continue
             if rested >= RESTING_REPORT_SECONDS:
                 with context.database.write() as session:
@@ -86,7 +92,7 @@ def _claim(context: WorkerContext, subjects: Sequence[str] | None) -> Task | Non
 
 def _run_task(context: WorkerContext, places: Places, task: Task, stop: threading.Event) -> None:
     worker = context.settings.worker
-    entry = log.bind(task=task.id, kind=task.kind, subject=task.subject_id, attempt=task.attempts)
+    entry = log.bind(attempt=task.attempts)
     claims = PATIENCE * worker.max_attempts
     if task.attempts > claims:  # whole workers went: the fate of what failed in their care is decided below
         entry.error("task.given_up")

@@ -12,8 +12,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.core.db import Database, is_passing
-from service.core.logging import configure_logging
 from service.core.migrate import ensure_schema
+from service.core.observing import observe
 from service.core.settings import Settings
 from service.executors.lifeline import watch_pipe
 from service.executors.opening import open_executors
@@ -24,6 +24,8 @@ from service.worker.context import WorkerContext
 from service.worker.loop import run_for_ever
 from service.worker.performing import start_computing
 from service.worker.places import places
+from service.worker.schedule import PrescoreSchedule
+from service.worker.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
 LOOK_SECONDS = 0.2
@@ -35,7 +37,7 @@ def main(settings: Settings, /, *, lifeline: int | None = None) -> None:
 
     With `lifeline`, the reading end of a pipe, it also stops once nobody holds the other end any more.
     """
-    configure_logging(level=settings.log_level, fmt=settings.log_format)
+    observe(settings, role="worker")
     all_tables()
     stop = threading.Event()
     _stop_on_signals(stop)
@@ -62,6 +64,9 @@ def _work(settings: Settings, stop: threading.Event, crew: "_Crew") -> None:
         return
     # Beside the tasks, not one of them: who waits for an event must not wait for an hour of embedding.
     threading.Thread(target=Sender(database, settings.webhooks).run, args=(stop,), name="webhooks", daemon=True).start()
+    threading.Thread(target=Upkeep(database, settings.retention).run, args=(stop,), name="upkeep", daemon=True).start()
+    schedule = PrescoreSchedule(database, settings.prescore)
+    threading.Thread(target=schedule.run, args=(stop,), name="prescores", daemon=True).start()
     for number, executor in enumerate(open_executors(settings, start_computing)):
         # Of many places in a cluster one is enough that can read an upload at once.
         warm = settings.executor.kind == "local" or number == 0

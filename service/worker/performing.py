@@ -8,6 +8,7 @@ from service.compute.causes import cause_of
 from service.core.db import Database
 from service.core.errors import Cancelled, LeaseLost, NotFound, ServiceError
 from service.core.settings import Settings
+from service.core.tracing import span
 from service.executors.protocol import End, Outcome, Perform, Watch
 from service.jobs.model import Task
 from service.worker.context import WorkerContext
@@ -20,7 +21,11 @@ log = structlog.get_logger(__name__)
 def performer(context: WorkerContext, /) -> Perform:
     def perform(task: Task, watch: Watch) -> Outcome:
         try:
-            handle(context, task, watch)
+            with (
+                structlog.contextvars.bound_contextvars(**task.names),
+                span(f"perform {task.kind}", origin=task.origin),
+            ):
+                handle(context, task, watch)
         except LeaseLost:
             return Outcome(End.LOST)
         except Cancelled:
@@ -29,7 +34,7 @@ def performer(context: WorkerContext, /) -> Perform:
             return Outcome(End.GONE)
         except Exception as error:
             reference = uuid.uuid4().hex[:12]
-            log.exception("task.failed", task=task.id, kind=task.kind, subject=task.subject_id, reference=reference)
+            log.exception("task.failed", **task.names, reference=reference)
             said = f" (reference {reference} in the worker's log)"
             if isinstance(error, (ServiceError, ZooError)):  # their texts are for users
                 said = f": {error}"

@@ -122,7 +122,7 @@ def environment(settings: Settings, /, **more: str) -> dict[str, str]:
     url = {"ZOOSCOUT_DATABASE__URL": settings.database.url} if settings.database.url is not None else {}
     groups = {
         f"ZOOSCOUT_{group.upper()}__{name.upper()}": str(value)
-        for group in ("worker", "executor", "store", "uploads", "webhooks")
+        for group in ("worker", "executor", "store", "uploads", "webhooks", "tracing", "retention")
         for name, value in getattr(settings, group).model_dump().items()
         if value is not None
     }

@@ -18,6 +18,7 @@ from service.core.db import Database
 from service.core.errors import ServiceError
 from service.core.migrate import upgrade
 from service.datasets.errors import DatasetRefused
+from service.jobs import repository as jobs
 from tests.helpers.service import ROOT, Service
 from zoo.errors import ZooError
 
@@ -89,12 +90,30 @@ def test_a_bug_answers_with_a_reference_and_none_of_its_text(
 def test_liveness_asks_nothing_and_readiness_asks_the_database(each_service: Service) -> None:
     assert each_service.call("GET", "/healthz") == {"status": "ok"}
     ready = each_service.call("GET", "/readyz")
-    assert ready == {"ready": True, "database": True, "migrated": True, "store": True, "workers": 0}
+    said = "No worker was seen lately: work waits."
+    assert ready == {
+        "ready": True, "database": True, "migrated": True, "store": True, "workers": 0, "problems": [said]
+    }  # fmt: skip
+    assert each_service.call("GET", "/readyz", 503, params={"worker": "required"})["problems"] == [said]
+    each_service.call("GET", "/readyz", 422, params={"worker": "perhaps"})
+    with each_service.database.write() as session:
+        jobs.worker_seen(session, "w", device="cpu")
+    ready = each_service.call("GET", "/readyz", params={"worker": "required"})
+    assert (ready["workers"], ready["problems"]) == (1, [])
     each_service.work()
-    assert each_service.call("GET", "/readyz")["workers"] in {0, 1}
     with each_service.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'older'")
     assert each_service.call("GET", "/readyz", 503)["migrated"] is False
+
+
+def test_no_readiness_without_a_store_that_can_be_written(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.operation.readiness.STORE_SECONDS", 0.0)
+    service.call("GET", "/readyz")
+    service.settings.upload_root.rename(service.data_dir / "elsewhere")
+    service.settings.upload_root.write_bytes(b"not a folder")
+    gone = service.call("GET", "/readyz", 503)
+    assert (gone["store"], gone["database"]) == (False, True)
+    assert str(service.data_dir) not in str(gone)
 
 
 def test_the_estimators_are_listed_with_what_they_need(service: Service) -> None:

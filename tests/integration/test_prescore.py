@@ -5,10 +5,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from service.core.settings import PrescoreSettings
+from service.worker.schedule import PrescoreSchedule
 from tests.helpers.pictures import class_folders, zipped
-from tests.helpers.service import Service, cli, environment, process, settings_for, wait_until
+from tests.helpers.service import Service, process, settings_for, wait_until
 from tests.helpers.zoo import TinyZoo
 
 N_DATASETS = 8
@@ -51,9 +51,8 @@ def top(service: Service, dataset: str) -> list[str]:
 
 
 def test_new_models_are_scored_on_every_dataset_once_and_what_changed_is_told(
-    each_service: Service, tiny_zoo: TinyZoo
+    service: Service, tiny_zoo: TinyZoo
 ) -> None:
-    service = each_service
     hook = service.call("POST", "/v1/webhooks", 201, json={"url": "https://1.1.1.1/h"})["id"]
     sets = datasets(service, N_DATASETS)
     wanted = requests(tiny_zoo)
@@ -108,7 +107,8 @@ def test_what_fails_is_said_once_and_tried_again_when_it_is_named(service: Servi
     assert prescored(service, models=[bad])["pairs"]["failed"] == 2
 
 
-def test_a_budget_takes_the_cheapest_pairs(service: Service, tiny_zoo: TinyZoo) -> None:
+def test_a_budget_takes_the_cheapest_pairs(each_service: Service, tiny_zoo: TinyZoo) -> None:
+    service = each_service
     datasets(service, 2)  # 15 and 18 images
     add(service, requests(tiny_zoo)[:2])
     found = prescored(service, budget="35img")
@@ -150,10 +150,9 @@ def test_a_prescore_that_is_removed_stops(service: Service, tiny_zoo: TinyZoo) -
     assert [task for task in service.tasks() if task[1] == "queued" and task[0] != "collect"] == []
 
 
-@pytest.mark.parametrize("moment", ["embedding"])
-def test_a_killed_prescore_goes_on(service: Service, tiny_zoo: TinyZoo, tmp_path: Path, moment: str) -> None:
+def test_a_killed_prescore_goes_on(service: Service, tiny_zoo: TinyZoo, tmp_path: Path) -> None:
     """The process that does the work dies without a word; the same command goes on and does each pair once."""
-    sets = datasets(service, 4)
+    sets = datasets(service, 3)
     add(service, requests(tiny_zoo)[:2])
     settings = settings_for(service.data_dir, None, worker={"lease_seconds": 3.0, "models_per_task": 1})
     with process(settings, tmp_path / "killed.log", "service.cli", "prescore", "--new") as child:
@@ -165,11 +164,38 @@ def test_a_killed_prescore_goes_on(service: Service, tiny_zoo: TinyZoo, tmp_path
         wait_until(some_done)
         child.send_signal(signal.SIGKILL)
         child.wait()
-    [view] = service.call("GET", "/v1/prescore")["items"]
-    done = cli(settings, "prescore", "--new", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["prescore"]["id"] == view["id"]
+    [before] = service.call("GET", "/v1/prescore")["items"]
+    assert before["state"] == "running"
+    view = service.call("POST", "/v1/prescore", 200, json={"new": True})
+    assert view["id"] == before["id"]
+    service.work()
     listed = pairs(service, view["id"])
     assert len({(p["dataset_id"], p["model_id"]) for p in listed}) == len(listed) == 2 * len(sets)
     assert {pair["state"] for pair in listed} == {"done"}
     assert environment(settings)
+
+
+def test_models_that_are_added_can_be_prescored_at_once(service: Service, tiny_zoo: TinyZoo) -> None:
+    datasets(service, 1)
+    wanted = requests(tiny_zoo)
+    service.call("POST", "/v1/models", 201, json=wanted[0] | {"prescore": True})
+    imported = {"source": "timm", "filter": "nothing*", "prescore": True}
+    task = service.call("POST", "/v1/models/import", 202, json=imported)["task_id"]
+    service.work()
+    none = service.call("GET", f"/v1/models/import/{task}")["result"]["prescore"]
+    asked = service.call("GET", f"/v1/prescore/{none}")["request"]["models"]
+    assert (asked["name"], asked["library"]) == ("nothing*", "timm")
+    found = service.call("GET", "/v1/prescore")["items"]
+    assert sorted(view["pairs"]["done"] for view in found) == [0, 1]
+
+
+def test_the_schedule_asks_once_for_what_is_new(service: Service, tiny_zoo: TinyZoo) -> None:
+    datasets(service, 1)
+    add(service, requests(tiny_zoo)[:1])
+    schedule = PrescoreSchedule(service.database, PrescoreSettings(every_hours=6, budget="1000img"))
+    [ident] = schedule.ask()
+    assert schedule.ask() == []
+    assert PrescoreSchedule(service.database, PrescoreSettings()).ask() == []
+    service.work()
+    view = service.call("GET", f"/v1/prescore/{ident}")
+    assert (view["scheduled"], view["pairs"]["done"], view["request"]["budget"]) == (True, 1, "1000img")

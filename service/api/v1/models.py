@@ -23,6 +23,8 @@ from service.models.schemas import (
     ModelView,
     SortKey,
 )
+from service.prescores import service as prescores
+from service.prescores.schemas import PrescoreCreate
 from service.rankings import service as rankings
 
 router = APIRouter(tags=["models"])
@@ -92,6 +94,8 @@ def add_model(app: AppDep, project: ProjectDep, body: ModelCreate, once: OnceDep
 
     def act(session: Session) -> Made[ModelView]:
         view = catalog.register(session, project, body)
+        if body.prescore:
+            prescores.ask(session, project, PrescoreCreate(models=[view.id], new=True))
         check_tasks(session, project, app.settings.quotas)
         return Made(view, 201, f"/v1/models/{view.id}")
 

@@ -12,8 +12,7 @@ import pytest
 
 from service.core.settings import Settings, StoreSettings
 from service.embeddings.errors import SegmentDamaged, StoreUnreachable
-from service.embeddings.files import Digest, LocalFiles, RemoteFiles
-from service.embeddings.opening import open_files
+from service.embeddings.files import Digest, LocalFiles, RemoteFiles, open_files
 from tests.helpers.s3 import S3Server
 from tests.helpers.service import ROOT
 
