@@ -49,7 +49,7 @@ def import_registry(
             registry: Literal["timm", "open_clip"] = "timm" if source == "timm" else "open_clip"
             result = dict(run_import(at.context.database, PROJECT, source=registry, name_glob=name_filter))
             if prescore and result["matched"]:
-                result["prescore"] = _prescored(at, ModelFilter(library=registry, name=name_filter))
+                result["prescore"] = _prescored(at, ModelFilter(library=SOURCES[source].library, name=name_filter))
     if as_json:
         print_json(result)
         return

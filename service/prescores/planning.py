@@ -217,7 +217,8 @@ def _tell(
         after=after,
     )
     view = change_view(change, datasets.get(session, row.project_id, dataset_id).name)
-    data = view.model_dump(mode="json", exclude={"created_at", "id"}) | {"change": view.id}
+    data = view.model_dump(mode="json", include={"before", "after", "entered", "left", "ranking", "prescore"})
+    data |= {"dataset": view.dataset_id, "name": view.dataset, "change": view.id}
     emit(session, row.project_id, Event.RECOMMENDATION_CHANGED, data)
 
 

@@ -323,7 +323,8 @@ def import_models(context: WorkerContext, task: Task, /) -> None:
     )
     with context.database.write() as session:
         if task.payload.get("prescore"):
-            imported = ModelFilter(library=task.payload["source"], name=task.payload["filter"])
+            library = SOURCES[task.payload["source"]].library
+            imported = ModelFilter(library=library, name=task.payload["filter"])
             asked = prescores.ask(session, task.project_id, PrescoreCreate(models=imported, new=True))
             result |= {"prescore": asked.id}
         jobs.renew(session, task, lease_seconds=context.settings.worker.lease_seconds, progress=result)

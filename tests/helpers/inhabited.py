@@ -68,8 +68,10 @@ def inhabit(on: Service, models: Sequence[TinyModel], headers: dict[str, str], /
     version = call("POST", f"/v1/datasets/{sealed}/versions", 202, json={"remove": [image]})["id"]
     ranking = call("POST", "/v1/rankings", 202, json={"dataset": sealed, "models": model_ids})["id"]
     inspection = call("POST", f"/v1/datasets/{sealed}/inspections", 202, json={"model": model_ids[0]})["id"]
+    prescore = call("POST", "/v1/prescore", 202, json={"budget": "1img"})["id"]
     on.work()
     waiting = call("POST", "/v1/rankings", 202, json={"dataset": removable, "models": model_ids[:1]})["id"]
+    stoppable = call("POST", "/v1/prescore", 202, json={"new": True})["id"]
     checking = upload(zipped(class_folders(each=2, seed=seed + 2)), "checking")
     keys = [call("POST", "/v1/keys", 201, json={"name": f"key {n}", "scope": "read"})["id"] for n in range(2)]
     hooks = [call("POST", "/v1/webhooks", 201, json={"url": f"{HOOK}/{seed}{n}"})["id"] for n in range(2)]
@@ -86,6 +88,7 @@ def inhabit(on: Service, models: Sequence[TinyModel], headers: dict[str, str], /
             "model": model_ids,
             "ranking": [ranking],
             "inspection": [inspection],
+            "prescore": [prescore],
             "scoring_id": [scoring],
             "task_id": [task],
             "key": keys[:1],
@@ -97,6 +100,7 @@ def inhabit(on: Service, models: Sequence[TinyModel], headers: dict[str, str], /
             "dataset": [removable],
             "model": [spare],
             "ranking": [waiting],
+            "prescore": [stoppable],
             "key": keys[1:],
             "webhook": hooks[1:],
         },

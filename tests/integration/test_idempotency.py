@@ -22,6 +22,7 @@ from service.jobs.tables import TaskRow
 from service.keys.tables import DEFAULT_PROJECT, KeyRow
 from service.models.tables import ModelRow
 from service.outcomes.tables import OutcomeRow
+from service.prescores.tables import PrescoreRow
 from service.rankings.tables import RankingRow
 from service.scoring.tables import ScoringRow
 from service.webhooks.tables import DeliveryRow
@@ -29,7 +30,7 @@ from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import Service
 from tests.helpers.zoo import TinyZoo
 
-COUNTED = (TaskRow, ModelRow, DatasetRow, RankingRow, ScoringRow, OutcomeRow, DeliveryRow, KeyRow)
+COUNTED = (TaskRow, ModelRow, DatasetRow, RankingRow, PrescoreRow, ScoringRow, OutcomeRow, DeliveryRow, KeyRow)
 SHOW_A_SECRET = {"/v1/keys", "/v1/webhooks"}  # kept nowhere, so that they cannot be answered again
 
 
@@ -69,6 +70,7 @@ def posts(service: Service, zoo: TinyZoo) -> dict[str, dict[str, Any]]:
         f"/v1/datasets/{dataset}/versions": {"json": {"remove": [], "relabel": {}, "add": dataset}},
         f"/v1/datasets/{dataset}/inspections": {"json": {"model": model}},
         "/v1/rankings": {"json": {"dataset": dataset, "models": [model]}},
+        "/v1/prescore": {"json": {"new": True}},
         "/v1/scores": {"content": arrays(), "params": {"estimators": "logme"}},
     }
 

@@ -72,6 +72,8 @@ ELSEWHERE: dict[Endpoint, list[tuple[str, dict[str, Any]]]] = {
         ("model", {"json": {"dataset": "{dataset}", "models": ["?"]}}),
         ("model", {"json": {"dataset": "{dataset}", "models": ["{model}", "?"]}}),
     ],
+    ("POST", "/v1/prescore"): [("model", {"json": {"models": ["?"]}})],
+    ("GET", "/v1/changes"): [("dataset", {"params": {"dataset": "?"}})],
     ("POST", "/datasets/{dataset}/inspections"): [("model", form(model="?"))],
     ("GET", "/datasets/{dataset}/image"): [("image", {"params": {"hash": "?"}})],
     ("POST", "/rankings"): [
@@ -84,6 +86,7 @@ ELSEWHERE: dict[Endpoint, list[tuple[str, dict[str, Any]]]] = {
 # A list of models is refused with the names of those that are none; a filter finds nothing.
 NOT_404 = {
     (("POST", "/v1/rankings"), "model"): 422,
+    (("POST", "/v1/prescore"), "model"): 422,
     (("POST", "/rankings"), "model"): 422,
     (("GET", "/v1/rankings"), "dataset"): 200,
 }
