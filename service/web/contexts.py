@@ -13,6 +13,8 @@ from service.models.schemas import ModelFilter, ModelView
 from service.outcomes.schemas import OutcomeView
 from service.rankings.cost import Cost
 from service.rankings.schemas import EntryView, RankingBrief, RankingView
+from service.recommendations.model import Agreement as RecordSoFar
+from service.recommendations.model import Constraints, Recommendation
 from service.web.words import Agreement
 from service.webhooks.schemas import WebhookView
 
@@ -111,6 +113,14 @@ class RankingPage(Page):
 
 
 @dataclass(frozen=True, slots=True)
+class RecommendationPage(Page):
+    dataset: DatasetView
+    found: Recommendation
+    wanted: Constraints
+    figure: dict[str, Any] | None  # expected accuracy against time, where there is both
+
+
+@dataclass(frozen=True, slots=True)
 class ReportPage(Page):
     """A ranking on one sheet that needs no other file."""
 
@@ -154,6 +164,7 @@ class ModelPage(Page):
 class EstimatorsPage(Page):
     groups: list[tuple[str, list[EstimatorSpec]]]  # by what they need
     panel: list[str]
+    record: RecordSoFar  # against the outcomes recorded here
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 from estimators.catalog import SPECS, Direction
 from service.rankings.display import heading, notes, value_and_error
 from service.rankings.schemas import EntryView, RankingView
+from service.recommendations.model import Recommendation
 from service.scoring.errors import UnknownEstimator
 
 FIRST, OTHERS = "#0b6e4f", "#5a6b7b"
@@ -130,6 +131,53 @@ def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[s
         "meta": {"front": [entry.model for _, _, entry in front]},
     }
     return {"data": [line, dots], "layout": layout}
+
+
+def expected_figure(found: Recommendation, /) -> dict[str, Any] | None:
+    """Expected accuracy against time an image; filled marks are on the front. None with fewer than two to show."""
+    points = [
+        (entry.milliseconds, entry.expected, entry)
+        for entry in found.entries
+        if entry.expected is not None and entry.milliseconds
+    ]
+    if len(points) < 2:
+        return None
+    colours = [FIRST if entry.on_front else OTHERS for _, _, entry in points]
+    dots = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [milliseconds for milliseconds, _, _ in points],
+        "y": [100 * expected.accuracy for _, expected, _ in points],
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (expected.interval[1] - expected.accuracy) for _, expected, _ in points],
+            "arrayminus": [100 * (expected.accuracy - expected.interval[0]) for _, expected, _ in points],
+            "thickness": 1,
+            "width": 3,
+            "color": OTHERS,
+        },
+        "marker": {
+            "size": 10,
+            "color": [FIRST if entry.on_front else "#ffffff" for _, _, entry in points],
+            "line": {"width": 2, "color": colours},
+        },
+        "text": [f"{e.model}<br>{100 * x.accuracy:.1f} %<br>{ms:.3g} ms" for ms, x, e in points],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+    layout = {
+        "xaxis": {"title": {"text": "ms an image, as measured here"}, "type": "log", "tickvals": _SPEEDS},
+        "yaxis": {
+            "title": {"text": "expected accuracy, %, with its 90 % interval"},
+            "zeroline": False,
+            "automargin": True,
+        },
+        "height": 360,
+        "margin": {"r": 20, "t": 20},
+        "template": "plotly_white",
+        "showlegend": False,
+    }
+    return {"data": [dots], "layout": layout}
 
 
 def tie_groups(entries: Sequence[EntryView], /) -> list[tuple[int, int]]:

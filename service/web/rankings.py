@@ -103,17 +103,42 @@ def download_csv(app: AppDep, project: ProjectDep, ranking: str) -> Response:
     with app.database.read() as session:
         view = rankings.show(session, project, ranking)
     out = io.StringIO()
+    columns = _columns(view)
     writer = csv.writer(out)
-    heads = [part for name in view.estimators for part in (name, f"{name}_stderr")]
-    facts = ("params", "feature_dim", "images_per_second", "state", "error")
-    writer.writerow(["rank", "model", "tied_with", *heads, *facts])
-    for entry in view.entries:
-        scores = [entry.scores.get(name) for name in view.estimators]
-        numbers = [part for score in scores for part in ((score.value, score.stderr) if score else (None, None))]
-        said = [entry.rank, entry.model, " ".join(entry.tied_with), *numbers, *(getattr(entry, f) for f in facts)]
-        writer.writerow([_plain(cell) for cell in said])
+    writer.writerow(columns)
+    writer.writerows([_plain(cell) for cell in row] for row in zip(*columns.values(), strict=True))
     headers = {"Content-Disposition": FILE.format(view.id, "csv")}
     return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.get("/rankings/{ranking}/ranking.parquet")
+def download_parquet(app: AppDep, project: ProjectDep, ranking: str) -> Response:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with app.database.read() as session:
+        view = rankings.show(session, project, ranking)
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.table(_columns(view)), out)
+    headers = {"Content-Disposition": FILE.format(view.id, "parquet")}
+    return Response(out.getvalue().to_pybytes(), media_type="application/vnd.apache.parquet", headers=headers)
+
+
+def _columns(view: RankingView) -> dict[str, list[Any]]:
+    """The table as it is downloaded, a row a model."""
+    entries = view.entries
+    columns: dict[str, list[Any]] = {
+        "rank": [entry.rank for entry in entries],
+        "model": [entry.model for entry in entries],
+        "tied_with": [" ".join(entry.tied_with) for entry in entries],
+    }
+    for name in view.estimators:
+        scores = [entry.scores.get(name) for entry in entries]
+        columns[name] = [score.value if score else None for score in scores]
+        columns[f"{name}_stderr"] = [score.stderr if score else None for score in scores]
+    for fact in ("params", "feature_dim", "images_per_second", "state", "error"):
+        columns[fact] = [getattr(entry, fact) for entry in entries]
+    return columns
 
 
 def _plain(cell: object) -> object:

@@ -44,6 +44,10 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
 def moment(at: datetime | None) -> str:
     return "" if at is None else at.strftime("%Y-%m-%d %H:%M")
 
@@ -68,6 +72,7 @@ def _templates() -> Jinja2Templates:
         "millions": millions,
         "duration": duration,
         "moment": moment,
+        "percent": percent,
         "title_of": with_title,
     }
     environment.globals |= {"estimators": SPECS, "plotly_version": PLOTLY_VERSION}

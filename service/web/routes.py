@@ -14,18 +14,20 @@ from service.jobs import repository as jobs
 from service.models import repository as model_rows
 from service.models.schemas import ModelFilter
 from service.rankings import service as rankings
+from service.recommendations import track
 from service.scoring.panel import DEFAULT_PANEL
 from service.web import datasets as dataset_pages
 from service.web import models as model_pages
 from service.web import new_ranking as new_ranking_pages
 from service.web import rankings as ranking_pages
+from service.web import recommendations as recommendation_pages
 from service.web import settings as settings_pages
 from service.web.contexts import EstimatorsPage, HomePage
 from service.web.rendering import PLOTLY_VERSION, render
 
 router = APIRouter(tags=["web"])
 SHOWN = 10
-for pages in (dataset_pages, new_ranking_pages, ranking_pages, model_pages, settings_pages):
+for pages in (dataset_pages, new_ranking_pages, ranking_pages, recommendation_pages, model_pages, settings_pages):
     router.include_router(pages.router)
 
 
@@ -51,12 +53,15 @@ _GROUPS = (
 
 
 @router.get("/estimators")
-def list_estimators(request: Request) -> HTMLResponse:
+def list_estimators(request: Request, app: AppDep, project: ProjectDep) -> HTMLResponse:
     of_group: dict[str, list[str]] = {title: [] for title, _ in _GROUPS}
     for name, spec in SPECS.items():  # the last group that one of its needs names
         of_group[[title for title, needs in _GROUPS if spec.needs & needs][-1]].append(name)
     groups = [(title, [SPECS[name] for name in names]) for title, names in of_group.items() if names]
-    return render(request, "estimators.html", EstimatorsPage(groups=groups, panel=list(DEFAULT_PANEL)))
+    with app.database.read() as session:
+        record = track.agreement(session, project)
+    page = EstimatorsPage(groups=groups, panel=list(DEFAULT_PANEL), record=record)
+    return render(request, "estimators.html", page)
 
 
 @router.get(f"/vendor/plotly-{PLOTLY_VERSION}.js")

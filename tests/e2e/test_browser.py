@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -135,6 +136,21 @@ def test_a_zip_is_uploaded_ranked_and_looked_at(site: Site, seen: Watched, tmp_p
     with page.expect_download() as table:
         page.get_by_role("link", name="CSV").click()
     assert table.value.suggested_filename.endswith(".csv")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Parquet").click()
+    download.value.save_as(tmp_path / "ranking.parquet")
+    assert sorted(pq.read_table(tmp_path / "ranking.parquet")["model"].to_pylist()) == sorted(names)
+
+    page.get_by_role("link", name="What fine-tuning will give").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("What to fine-tune on trees")
+    expect(page.locator("#recommended tbody tr")).to_have_count(len(site.models) + 1)
+    site.addresses["recommendation"] = page.url.removeprefix(site.url)
+    page.get_by_label("Parameters up to, M").fill("0.001")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("No model is left within these constraints")).to_be_visible()
+    assert "max_params=0.001" in page.url
+    page.get_by_role("link", name="trees", exact=True).click()
+    page.goto(site.url + site.addresses["ranking"])
 
     page.get_by_role("link", name="tiny_resnet.a").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("tiny_resnet.a")

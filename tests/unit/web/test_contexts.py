@@ -20,6 +20,7 @@ PAGES: dict[str, type[Page]] = {
     "new_ranking.html": contexts.NewRankingPage,
     "rankings.html": contexts.RankingsPage,
     "ranking.html": contexts.RankingPage,
+    "recommendation.html": contexts.RecommendationPage,
     "report.html": contexts.ReportPage,
     "models.html": contexts.ModelsPage,
     "model.html": contexts.ModelPage,
