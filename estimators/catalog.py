@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from estimators.errors import InvalidInput
+
 
 class Need(StrEnum):
     """Evidence that an estimator is computed from."""
@@ -51,7 +53,17 @@ class EstimatorSpec:
     takes_blocks: bool = False  # the entry point has an option `blocks=` (block ids [N]) and fills Score.replicates
 
 
-SPECS: dict[str, EstimatorSpec] = {
+class _Specs(dict[str, EstimatorSpec]):
+    """Asked for an estimator that a package brought and that is gone with it, the table says what to do."""
+
+    def __missing__(self, name: str) -> EstimatorSpec:
+        raise InvalidInput(f"the estimator '{name}' is not installed here: install the package that brings it")
+
+
+SPECS: dict[str, EstimatorSpec] = _Specs()
+"""Ours; a process's entry point appends those of installed packages (`zooscout.estimators`)."""
+
+SPECS |= {
     "logme": EstimatorSpec(
         name="logme",
         version=2,

@@ -245,10 +245,13 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSpec:
-    """A registry from which cards can be imported. `entrypoint` yields cards, given one glob over their names."""
+    """A registry from which cards can be imported. `entrypoint` yields cards, given one glob over their names.
+
+    `library` is that of all its cards; None where they differ.
+    """
 
     name: str
-    library: Library
+    library: Library | None
     entrypoint: str
     description: str
 

@@ -42,6 +42,7 @@ from service.core.observing import observe
 from service.core.settings import Settings
 from service.core.tracing import trace_requests
 from service.operation.readiness import Prober
+from service.plugins import load_plugins
 from service.schema import all_tables
 from service.web import entry
 from service.web import routes as web
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application on the given settings, or on those of the environment."""
     settings = settings or Settings()
     observe(settings, role="api")
+    load_plugins()
     all_tables()
     database = Database.from_settings(settings)
     followers = Followers(database)

@@ -12,6 +12,7 @@ from service.core.migrate import ensure_schema
 from service.core.settings import Settings
 from service.executors.opening import open_one
 from service.keys.tables import DEFAULT_PROJECT
+from service.plugins import load_plugins
 from service.schema import all_tables
 from service.worker.context import WorkerContext
 from service.worker.loop import run
@@ -25,6 +26,7 @@ PROJECT = DEFAULT_PROJECT
 def embedded(*, quiet: bool = True) -> Iterator[WorkerContext]:
     settings = Settings()
     configure_logging(level="error" if quiet else settings.log_level, fmt=settings.log_format)
+    load_plugins()
     all_tables()
     database = Database.from_settings(settings)
     try:

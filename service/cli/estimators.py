@@ -7,11 +7,13 @@ from rich.table import Table
 
 from estimators.catalog import SPECS, Direction
 from service.cli.output import out, print_json
+from service.plugins import load_plugins
 from service.scoring.panel import DEFAULT_PANEL
 
 
 def list_estimators(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """List the estimators: what each measures, needs and is defined for."""
+    load_plugins()
     if as_json:
         from service.api.v1.estimators import list_estimators as table
 

@@ -8,6 +8,7 @@ import httpx
 import typer
 from pydantic import ValidationError
 
+from estimators.errors import EstimatorError
 from service.cli.connection import add_options
 from service.cli.exits import Exit, Interrupted, of_error
 from service.cli.output import fail
@@ -74,6 +75,8 @@ def run() -> None:
         command()
     except (ServiceError, ApiProblem) as error:
         fail(str(error), status=of_error(error))
+    except EstimatorError as error:
+        fail(str(error), status=Exit.BAD_INPUT)
     except httpx.TransportError as error:
         fail(
             f"The service does not answer: {error or type(error).__name__}. Check --url, or start it: zooscout serve.",

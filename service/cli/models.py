@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import TypeAdapter
@@ -14,6 +14,7 @@ from service.cli.output import count, err, fail, out, print_json
 from service.client.results import Model
 from service.models.schemas import ModelCreate, ModelFilter, ModelView, SortKey
 from service.prescores.schemas import PrescoreCreate
+from zoo.catalog import SOURCES
 
 if TYPE_CHECKING:
     from service.worker.context import WorkerContext
@@ -23,7 +24,7 @@ app = typer.Typer(help="The catalog of pretrained models.", no_args_is_help=True
 
 @app.command("import")
 def import_registry(
-    source: Annotated[str, typer.Argument(help="timm or open_clip")],
+    source: Annotated[str, typer.Argument(help="timm, open_clip, or one that an installed package brings")],
     name_filter: Annotated[str, typer.Option("--filter", help="glob over names")] = "*",
     prescore: Annotated[
         bool, typer.Option("--prescore", help="then score them on every sealed dataset; this fetches their weights")
@@ -34,8 +35,6 @@ def import_registry(
 
     With --url the service prescores in the background: `zooscout prescores ls` says how far it is.
     """
-    if source not in {"timm", "open_clip"}:
-        fail(f"'{source}' is no registry: use timm or open_clip.", status=Exit.USAGE)
     with connected() as at:
         if at.context is None:
             done = at.client.import_models(source, name_glob=name_filter, prescore=prescore)
@@ -46,8 +45,9 @@ def import_registry(
             from service.cli.embedded import PROJECT
             from service.compute.catalog import import_registry as run_import
 
-            registry: Literal["timm", "open_clip"] = "timm" if source == "timm" else "open_clip"
-            result = dict(run_import(at.context.database, PROJECT, source=registry, name_glob=name_filter))
+            if source not in SOURCES:
+                fail(f"'{source}' is no registry: there are {', '.join(SOURCES)}.", status=Exit.USAGE)
+            result = dict(run_import(at.context.database, PROJECT, source=source, name_glob=name_filter))
             if prescore and result["matched"]:
                 result["prescore"] = _prescored(at, ModelFilter(library=SOURCES[source].library, name=name_filter))
     if as_json:

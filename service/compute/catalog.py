@@ -1,29 +1,21 @@
 """Cards from registries, and the proof that a model's weights fit its architecture."""
 
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, assert_never
+from typing import Any
 
 from service.core.db import Database
 from service.models import service as catalog
-from zoo.catalog import ModelCard
+from zoo.catalog import SOURCES, ModelCard
 from zoo.extract import load
 
 ROWS_PER_TRANSACTION = 500
 
 
-def import_registry(
-    database: Database, project_id: str, /, *, source: Literal["timm", "open_clip"], name_glob: str
-) -> dict[str, Any]:
+def import_registry(database: Database, project_id: str, /, *, source: str, name_glob: str) -> dict[str, Any]:
     """Cards of every matching entry of an installed registry; nothing is downloaded, no weights are built."""
-    from zoo.sources import import_open_clip, import_timm
-
-    match source:
-        case "timm":
-            cards = list(import_timm(name_glob))
-        case "open_clip":
-            cards = list(import_open_clip(name_glob))
-        case _:
-            assert_never(source)
+    module, _, function = SOURCES[source].entrypoint.partition(":")
+    cards: list[ModelCard] = list(getattr(import_module(module), function)(name_glob))
     added = refreshed = 0
     for start in range(0, len(cards), ROWS_PER_TRANSACTION):
         with database.write() as session:

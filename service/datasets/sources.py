@@ -1,7 +1,10 @@
 """Which kind of dataset a path is, by its first bytes and never by its name."""
 
 import tarfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +27,20 @@ _NAMED: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF file"),
     (b"<", "a web page or XML text"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatSpec:
+    """A kind of file that another package reads. `entrypoint` opens one: it is given the path and the limits."""
+
+    name: str
+    magic: tuple[bytes, ...]  # how such a file begins; what begins as one of ours is ours
+    entrypoint: str  # "package.module:function"
+    description: str
+
+
+FORMATS: dict[str, FormatSpec] = {}
+"""Those of installed packages (`zooscout.formats`), appended by a process's entry point."""
 
 
 def open_source(path: Path, limits: Limits, /) -> AbstractContextManager[Source]:
@@ -52,6 +69,12 @@ def _by_first_bytes(path: Path, handle: BinaryIO, limits: Limits, /) -> Abstract
             return TarSource(path, compression)
     if starts_a_tar(path, ""):
         return TarSource(path, "")
+    for spec in FORMATS.values():
+        if first.startswith(spec.magic):
+            module, _, function = spec.entrypoint.partition(":")
+            opener: Callable[[Path, Limits], AbstractContextManager[Source]]
+            opener = getattr(import_module(module), function)
+            return opener(path, limits)
     for magic, name in _NAMED:
         if first.lstrip().startswith(magic):
             raise UnknownFormat(f"The file is {name}")

@@ -18,6 +18,7 @@ from service.executors.lifeline import die_with_parent
 from service.executors.protocol import End, Outcome, Perform, Start, Watch
 from service.jobs.fate import Cause
 from service.jobs.model import Task
+from service.plugins import load_plugins
 from service.schema import all_tables
 
 THREAD_STACK_BYTES = 2 << 20
@@ -53,6 +54,7 @@ def main(descriptor: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what a Ctrl-C means
     observe(orders.settings, role="worker")
+    load_plugins()
     all_tables()
     _Child(line, orders).work()
 

@@ -17,6 +17,7 @@ from service.core.settings import ExecutorSettings, Settings
 from service.executors.protocol import End, Executor, Outcome, Perform, Start, Watch
 from service.jobs.fate import Cause
 from service.jobs.model import Task
+from service.plugins import load_plugins
 from service.schema import all_tables
 
 log = structlog.get_logger(__name__)
@@ -217,7 +218,7 @@ def _perform(start: Start, settings: Settings, task: Task, board: Any) -> Outcom
     import ray
 
     fence = (task.id, task.fence)
-    progress: dict[str, Any] = {}
+    progress: dict[str, Any] = {"node": ray.get_runtime_context().get_node_id()}
     stopped, over = threading.Event(), threading.Event()
 
     def exchange() -> None:
@@ -247,5 +248,6 @@ def _begun(start: Start, settings: str) -> Perform:
     """Once a process: Ray gives one process many tasks."""
     made = Settings.model_validate_json(settings)
     observe(made, role="worker")
+    load_plugins()
     all_tables()
     return start(made)

@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from service.core.text import RequestBody
+from zoo.catalog import SOURCES
 
 SortKey = Literal["name", "params", "macs", "input_size", "feature_dim", "created_at"]
 Triple = tuple[float, float, float]
@@ -106,11 +107,18 @@ class ModelPage(BaseModel):
 class ImportRequest(RequestBody):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"source": "timm", "filter": "resnet*"}]})
 
-    source: Literal["timm", "open_clip"]
+    source: Annotated[str, Field(max_length=100, description="timm, open_clip, or one that a package brings")]
     filter: Annotated[str, Field(max_length=300)] = "*"
     prescore: bool = Field(
         default=False, description="also score what matches on every sealed dataset, in the background"
     )
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        if source not in SOURCES:
+            raise ValueError(f"there is no source '{source}': there are {', '.join(SOURCES)}")
+        return source
 
 
 class ImportAccepted(BaseModel):

@@ -37,7 +37,7 @@ from service.scoring.errors import BadArrays
 from service.worker.context import WorkerContext
 from service.worker.prescoring import skipped_for_time
 from service.worker.refusals import refusal_problem
-from zoo.catalog import ModelCard
+from zoo.catalog import SOURCES, ModelCard
 
 WAIT_FOR_SEAL_SECONDS = 0.3
 _TOO_MUCH = frozenset({Cause.TOO_COSTLY, Cause.KILLED, Cause.OVERDUE})

@@ -18,6 +18,7 @@ from service.core.settings import Settings
 from service.executors.lifeline import watch_pipe
 from service.executors.opening import open_executors
 from service.executors.protocol import Executor
+from service.plugins import load_plugins
 from service.schema import all_tables
 from service.webhooks.sender import Sender
 from service.worker.context import WorkerContext
@@ -38,6 +39,7 @@ def main(settings: Settings, /, *, lifeline: int | None = None) -> None:
     With `lifeline`, the reading end of a pipe, it also stops once nobody holds the other end any more.
     """
     observe(settings, role="worker")
+    load_plugins()
     all_tables()
     stop = threading.Event()
     _stop_on_signals(stop)
