@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import Double, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core.db import Base
@@ -26,6 +26,7 @@ class RankingRow(Base):
     state: Mapped[str] = mapped_column(String(20))  # queued | running | done | failed | cancelled
     error: Mapped[dict[str, Any] | None]
     prescore_id: Mapped[str | None] = mapped_column(String(40), index=True)  # which hears when it has ended
+    race: Mapped[dict[str, Any] | None]  # of a ranking with a budget: its rungs so far
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -40,3 +41,6 @@ class EntryRow(Base):
     state: Mapped[str] = mapped_column(String(20))  # waiting | running | done | failed
     error: Mapped[str | None] = mapped_column(Text)
     extractor_id: Mapped[str | None] = mapped_column(String(64))
+    sample: Mapped[int | None]  # in a race: the images that its scores are of
+    chance: Mapped[float | None] = mapped_column(Double)  # in a race: to be among the first on all images
+    dropped: Mapped[str | None] = mapped_column(Text)  # in a race: why it went no further
