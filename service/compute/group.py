@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from service.compute.embedding import Counts, Embedded, Progress, embed_group
 from service.compute.pipeline import MAX_PIXELS, ReadBlob
 from service.compute.precision import PROBE_IMAGES, PrecisionPolicy, extractor_for, spread
 from service.compute.reference import ReferenceSet, WarmMoments
-from service.compute.scoring import score_model
+from service.compute.scoring import by_moments, score_model
+from service.compute.shards import Sharded, ShardMoments
 from service.compute.streams import Limits
 from service.compute.warm import WarmFindings, WarmModels
 from service.core.errors import Cancelled
@@ -24,6 +26,7 @@ from service.core.tracing import span
 from service.embeddings.model import StoreKey
 from service.embeddings.protocol import EmbeddingStore
 from service.rankings.results import Failed, Scored
+from service.scoring.repository import StoredScore
 from zoo.catalog import ModelCard, Precision, extractor_id
 from zoo.errors import ZooError
 from zoo.extract import Extractor
@@ -45,6 +48,7 @@ class Workplace:
     models: WarmModels
     warm: WarmMoments
     findings: WarmFindings
+    moments: ShardMoments
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ def compute_group(
     *,
     known_as: Mapping[str, str] | None = None,
     lacking: Callable[[str], Sequence[str]],
+    shards: int = 1,
+    shard: int | None = None,
     at: Workplace,
     report: Callable[[Mapping[str, Any]], None],
     cancelled: Callable[[], bool],
@@ -74,9 +80,12 @@ def compute_group(
 
     `known_as` names the extractors of pinned models: one that has embedded everything already is scored without its
     weights. `lacking` names the estimators without a score yet, by extractor. The reference set is embedded in the same
-    pass.
+    pass. Of a dataset in several `shards`, one is embedded and leaves its moments; without `shard` they are scored.
     """
-    images = hashes if reference is None else [*hashes, *reference.hashes]
+    dealt = Sharded.deal(hashes, labels, shards) if shards > 1 else None
+    images = hashes if dealt is None or shard is None else dealt.images(shard)
+    if reference is not None and not shard:
+        images = [*images, *reference.hashes]
     ready = {
         ident: found
         for ident, extractor in (known_as or {}).items()
@@ -125,26 +134,34 @@ def compute_group(
     for ident, model in ready.items():
         if cancelled():
             raise Cancelled("The ranking was told to stop.")
-        with span("score", model=model.card.name):
-            scores = score_model(
-                lacking(model.extractor_id),
-                hashes,
-                labels,
-                project_id=at.project_id,
-                extractor_id=model.extractor_id,
-                has_source_probs=bool(model.card.num_classes),
-                store=at.store,
-                reference=reference,
-                warm=at.warm,
-                findings=at.findings,
-            )
+        wanted, key = lacking(model.extractor_id), StoreKey(at.project_id, model.extractor_id)
+        scores: tuple[StoredScore, ...] | None = None
+        if dealt is not None and shard is not None:
+            if by_moments(wanted):
+                at.moments.leave(key, dealt, shard, at.store)
+        else:
+            with span("score", model=model.card.name):
+                made = score_model(
+                    wanted,
+                    hashes,
+                    labels,
+                    project_id=at.project_id,
+                    extractor_id=model.extractor_id,
+                    has_source_probs=bool(model.card.num_classes),
+                    store=at.store,
+                    reference=reference,
+                    warm=at.warm,
+                    findings=at.findings,
+                    merged=None if dealt is None else partial(at.moments.merged, key, dealt, at.store),
+                )
+            scores = tuple(made)
         done(
             ident,
             Scored(
                 card=model.card,
                 params=model.params,
                 extractor_id=model.extractor_id,
-                scores=tuple(scores),
+                scores=scores,
                 device=device_name(at.device),
                 images_per_second=embedded.images_per_second.get(ident),
                 identity={
@@ -154,6 +171,8 @@ def compute_group(
                 },
             ),
         )
+        if dealt is not None and scores is not None:
+            at.moments.forget(key, dealt)
     return embedded.counted + Counts(stored=known * len(set(images)))
 
 

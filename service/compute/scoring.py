@@ -55,19 +55,23 @@ def score_model(
     """
     sources = _Sources(StoreKey(project_id, extractor_id), has_source_probs, store, reference, warm, findings)
     found: dict[str, Evaluation] = {}
-    by_moments = [name for name in estimators if merged is not None and SPECS[name].needs <= OF_MOMENTS]
-    if merged is not None and by_moments:
+    if merged is not None and (of_moments := by_moments(estimators)):
         evidence = Evidence(
             labels=torch.from_numpy(labels),
             moments=merged(),
-            reference_moments=_background(by_moments, sources),
+            reference_moments=_background(of_moments, sources),
         )
-        found |= evaluate(evidence, by_moments)
+        found |= evaluate(evidence, of_moments)
     by_rows = [name for name in estimators if name not in found]
     if by_rows:
         found |= evaluate(_of_rows(by_rows, hashes, labels, sources), by_rows)
         findings.trim()
     return [stored_score(name, found[name]) for name in estimators]
+
+
+def by_moments(estimators: Sequence[str], /) -> list[str]:
+    """Those that need no rows."""
+    return [name for name in estimators if SPECS[name].needs <= OF_MOMENTS]
 
 
 def _of_rows(

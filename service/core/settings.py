@@ -88,6 +88,9 @@ class WorkerSettings(_Group):
     feature_bytes: PositiveInt = Field(default=512 * 2**20, description="of features waiting to be written")
     warm_model_bytes: PositiveInt = Field(default=2 * 2**30, description="of weights kept loaded between tasks")
     models_per_task: PositiveInt = 8
+    images_per_task: PositiveInt = Field(
+        default=20_000, description="of a ranking; a larger dataset is dealt into shards, which workers share"
+    )
     task_seconds: PositiveFloat = Field(
         default=1800.0, description="that any task may take; what a model is measured to need, ten times, is added"
     )
@@ -211,6 +214,11 @@ class Settings(BaseSettings):
     @property
     def upload_root(self) -> Path:
         return self.data_dir / "uploads"
+
+    @property
+    def moments_root(self) -> Path:
+        """What shards leave until they are scored; made again where it is gone."""
+        return self.data_dir / "moments"
 
     @property
     def manifest_root(self) -> Path:

@@ -29,6 +29,12 @@ def group(candidates: Iterable[Candidate], /, *, models_per_task: int, workers: 
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
+def n_shards(images: int, /, *, images_per_task: int) -> int:
+    """In how many shards a dataset is dealt: a number that keeps each of its ten blocks in one, where it can."""
+    least = -(-images // images_per_task)
+    return next((n for n in (1, 2, 5) if n >= least), 10 * -(-least // 10))
+
+
 def _cost(candidate: Candidate) -> tuple[float, str]:
     return (float("inf") if candidate.params is None else float(candidate.params), candidate.model_id)
 

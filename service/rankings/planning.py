@@ -16,7 +16,7 @@ from service.models import repository as models
 from service.models.service import why_skipped
 from service.rankings import repository
 from service.rankings.cost import seconds_per_image
-from service.rankings.planner import Candidate, group, split_to_score
+from service.rankings.planner import Candidate, group, n_shards, split_to_score
 from service.rankings.service import close_if_complete, pair_of
 from service.rankings.tables import RankingRow
 from service.scoring import repository as scoring
@@ -34,8 +34,9 @@ def plan(
     /,
     *,
     models_per_task: int,
+    images_per_task: int,
 ) -> None:
-    """Marks what is already scored, and queues a task for each group of models that is not."""
+    """Marks what is already scored, and queues a task for each group of models that is not, by shard of the images."""
     split = split_to_score(sizes)
     ranking.split = split
     ranking.state = "running"
@@ -61,23 +62,47 @@ def plan(
             entry.state, entry.error = "failed", reason
         else:
             to_compute.append(Candidate(ident, cards[ident].preprocess.signature, rows[ident].params))
-    per_model = sizes[split] + _reference_images(session, ranking)
-    workers = jobs.workers_alive(session)
+    shards = n_shards(sizes[split], images_per_task=images_per_task)
+    workers = -(-jobs.workers_alive(session) // shards)
     seconds: dict[str, float | None] = {}
     if ranking.prescore_id is not None:
         seconds = seconds_per_image(session, ranking.project_id, [rows[c.model_id] for c in to_compute])
     for model_ids in group(to_compute, models_per_task=models_per_task, workers=workers):
+        for shard in range(shards):
+            # The reference set is embedded with the first.
+            images = (sizes[split] + shards - 1 - shard) // shards + (not shard) * _reference_images(session, ranking)
+            payload = {"models": model_ids, "images": images * len(model_ids), "prescore": ranking.prescore_id}
+            jobs.enqueue(
+                session,
+                project_id=ranking.project_id,
+                kind=TaskKind.EMBED,
+                subject_id=ranking.id,
+                payload=payload | ({"shard": shard, "shards": shards} if shards > 1 else {}),
+                priority=priority_of(ranking, [seconds.get(ident) for ident in model_ids], images=images),
+            )
+    session.flush()
+    jobs.finish(session, task, state=TaskState.DONE)
+    close_if_complete(session, ranking, finishing_task=task.id)
+
+
+def queue_scoring(session: Session, task: Task, ranking: RankingRow, /) -> None:
+    """Queues the scoring of the models of which this task was the last shard. The caller holds the ranking's row."""
+    waiting = {e.model_id for e in repository.entries(session, ranking.id) if e.state not in {"done", "failed"}}
+    for other in jobs.tasks_of(session, ranking.id):
+        if other.id != task.id and other.state in jobs.OPEN_STATES:
+            waiting.difference_update(other.payload.get("models", ()))
+    ready = [ident for ident in task.payload["models"] if ident in waiting]
+    if ready:
+        payload = {key: value for key, value in task.payload.items() if key != "shard"}
+        per_model = task.payload["images"] // len(task.payload["models"]) * task.payload["shards"]
         jobs.enqueue(
             session,
             project_id=ranking.project_id,
             kind=TaskKind.EMBED,
             subject_id=ranking.id,
-            payload={"models": model_ids, "images": per_model * len(model_ids), "prescore": ranking.prescore_id},
-            priority=priority_of(ranking, [seconds.get(ident) for ident in model_ids], images=per_model),
+            payload=payload | {"models": ready, "images": 0, "to_score": per_model * len(ready), "tries": 0},
+            priority=jobs.priority_of(session, task.id),
         )
-    session.flush()
-    jobs.finish(session, task, state=TaskState.DONE)
-    close_if_complete(session, ranking, finishing_task=task.id)
 
 
 def priority_of(ranking: RankingRow, seconds: Sequence[float | None], /, *, images: int) -> int:

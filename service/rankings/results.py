@@ -23,7 +23,7 @@ class Scored:
     card: ModelCard  # with its weights pinned
     params: int
     extractor_id: str
-    scores: tuple[StoredScore, ...]
+    scores: tuple[StoredScore, ...] | None  # None: a shard was embedded, and what is scored is all of them
     device: str
     images_per_second: float | None  # of the forward pass; None when nothing had to be embedded
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -45,7 +45,8 @@ def record(
     if isinstance(outcome, Failed):
         entry.state, entry.error = "failed", outcome.reason
         return
-    models.forget_failures(session, model_id, fingerprint=fingerprint)
+    if outcome.scores is not None:
+        models.forget_failures(session, model_id, fingerprint=fingerprint)
     project_id = ranking.project_id
     # Two rankings may find out the same at once: the second waits, and then sees what the first has stored.
     lock_project(session, project_id)
@@ -61,6 +62,8 @@ def record(
             images_per_second=outcome.images_per_second,
             device=outcome.device,
         )
-    scoring.record(session, outcome.scores, pair_of(ranking, fingerprint, outcome.extractor_id), project_id=project_id)
     entry.extractor_id = outcome.extractor_id
+    if outcome.scores is None:
+        return
+    scoring.record(session, outcome.scores, pair_of(ranking, fingerprint, outcome.extractor_id), project_id=project_id)
     entry.state, entry.error = "done", None

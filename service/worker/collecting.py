@@ -58,6 +58,8 @@ def collect(context: WorkerContext, task: Task, /) -> None:
     for path in _older(context.settings.manifest_root / project, horizon):
         if states.get(path.stem) != "sealed":
             path.unlink(missing_ok=True)
+    for path in _older(context.settings.moments_root / project, horizon):
+        path.unlink(missing_ok=True)
     for path in [*_older(context.settings.upload_root, usual_horizon), *map(Path, task.payload.get("uploads", ()))]:
         if path.absolute() not in reading:
             path.unlink(missing_ok=True)

@@ -48,7 +48,8 @@ def _embedding_seconds(context: WorkerContext, task: Task, device: str) -> float
         extractors = dict(zip(pinned, extractor_ids(session, task.project_id, list(pinned.values())), strict=True))
         rates = embeddings.speeds(session, task.project_id, list(extractors.values()), on_cpu=device == "cpu")
     costs = [(rates.get(extractors.get(row.id, "")), row.macs) for row in rows]
-    images = int(task.payload.get("images", 0)) // max(1, len(task.payload.get("models", ())))
+    images = int(task.payload.get("images") or task.payload.get("to_score", 0))
+    images //= max(1, len(task.payload.get("models", ())))
     return allowance(images, costs)
 
 

@@ -27,7 +27,7 @@ from service.models.service import blame
 from service.prescores import service as prescores
 from service.prescores.schemas import PrescoreCreate
 from service.rankings import repository as rankings
-from service.rankings.planning import plan
+from service.rankings.planning import plan, queue_scoring
 from service.rankings.results import Failed, Scored, record
 from service.rankings.service import close_if_complete, pair_of
 from service.rankings.tables import RankingRow
@@ -155,7 +155,16 @@ def plan_ranking(context: WorkerContext, task: Task, /) -> None:
         jobs.hold(session, task)
         ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
         dataset = datasets.get(session, task.project_id, ranking.dataset_id)
-        plan(session, task, ranking, dataset, sizes, models_per_task=context.settings.worker.models_per_task)
+        worker = context.settings.worker
+        plan(
+            session,
+            task,
+            ranking,
+            dataset,
+            sizes,
+            models_per_task=worker.models_per_task,
+            images_per_task=worker.images_per_task,
+        )
 
 
 def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None:
@@ -215,6 +224,8 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         _reference_set(context, ranking),
         known_as={ident: known for ident in rows if (known := entries[ident].extractor_id) is not None},
         lacking=lacking,
+        shards=task.payload.get("shards", 1),
+        shard=task.payload.get("shard"),
         at=workplace(context, task.project_id),
         report=watch.report,
         cancelled=watch.cancelled,
@@ -224,6 +235,8 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         ranking = rankings.get(session, task.project_id, task.subject_id, lock=True)
         for model_id, delay in again.items():
             _queue_alone(session, task, model_id, tries=tries, delay_seconds=delay)
+        if "shard" in task.payload:
+            queue_scoring(session, task, ranking)
         for label, found in (("store", counts.stored), ("computed", counts.computed)):
             jobs.count(session, Counted.EMBEDDINGS, label=label, by=found)
         jobs.finish(session, task, state=TaskState.DONE)

@@ -5,6 +5,7 @@ import torch
 from service.compute.device import cores, keep_freed_memory, visible_devices
 from service.compute.group import Workplace
 from service.compute.precision import PrecisionPolicy
+from service.compute.shards import ShardMoments
 from service.compute.streams import Limits
 from service.embeddings.precision import Decision, decided, settle
 from service.worker.context import WorkerContext
@@ -42,4 +43,5 @@ def workplace(context: WorkerContext, project_id: str, /) -> Workplace:
         models=context.models,
         warm=context.warm,
         findings=context.findings,
+        moments=ShardMoments(settings.moments_root),
     )
