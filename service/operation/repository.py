@@ -61,6 +61,13 @@ def lost_workers(session: Session, /) -> list[LostWorker]:
     return [LostWorker(row.id, row.ago) for row in session.execute(query)]
 
 
+def seen_on(session: Session, host: str, /) -> bool:
+    query = select(WorkerRow.id).where(
+        WorkerRow.id.startswith(f"{host}:", autoescape=True), WorkerRow.seen_at > db_epoch() - ALIVE_SECONDS
+    )
+    return session.execute(query.limit(1)).first() is not None
+
+
 def forget_workers(session: Session, /) -> None:
     """Those of which nobody will ask any more."""
     session.execute(
