@@ -147,7 +147,7 @@ def small_tables(size: Size, /) -> Iterator[tuple[type[Any], list[dict[str, Any]
                 "n_images": 5000,
                 "n_classes": len(classes),
                 "classes": classes,
-                "report": {"classes": {name: 5000 // len(classes) for name in classes}, "corrupt": [], "conflicts": []},
+                "report": report(classes),
                 "problem": None,
                 "created_at": when,
                 "sealed_at": when,
@@ -228,6 +228,20 @@ def small_tables(size: Size, /) -> Iterator[tuple[type[Any], list[dict[str, Any]
     yield EntryRow, entries
     yield TaskRow, tasks
     yield InspectionRow, inspections
+
+
+def report(classes: list[str], /) -> dict[str, Any]:
+    each = 5000 // len(classes)
+    nothing: dict[str, Any] = {"total": 0, "shown": []}
+    return {
+        "splits": {"train": 5000},
+        "classes": [{"name": name, "images": {"train": each}} for name in classes],
+        "balance": {"split": "train", "largest": each, "smallest": each},
+        "width": {"min": 500, "median": 500, "max": 500},
+        "height": {"min": 375, "median": 375, "max": 375},
+        "duplicate_copies": 0,
+        **dict.fromkeys(("unreadable", "unlabelled", "conflicts", "leaks", "duplicates"), nothing),
+    }
 
 
 def ranked(size: Size, dataset: int, /) -> list[int]:
