@@ -30,6 +30,20 @@ class StoredScore:
     replicates: tuple[float, ...] = ()
 
 
+# As columns, not as rows of the mapper: a ranking of 500 models has 10,000 of them.
+_KEPT = (
+    ScoreRow.estimator,
+    ScoreRow.version,
+    ScoreRow.params_id,
+    ScoreRow.value,
+    ScoreRow.stderr,
+    ScoreRow.degenerate,
+    ScoreRow.seconds,
+    ScoreRow.diagnostics,
+    ScoreRow.replicates,
+)
+
+
 def current_scores(
     session: Session, project_id: str, pairs: Mapping[str, Pair], estimators: Sequence[str], /
 ) -> dict[str, dict[str, StoredScore]]:
@@ -81,11 +95,11 @@ def _of_versions(
 def _scores_on(session: Session, project_id: str, evidence_ids: set[str]) -> Iterator[tuple[str, StoredScore]]:
     ordered = sorted(evidence_ids)
     for start in range(0, len(ordered), 500):
-        query = select(ScoreRow).where(
+        query = select(ScoreRow.evidence_id, *_KEPT).where(
             ScoreRow.project_id == project_id, ScoreRow.evidence_id.in_(ordered[start : start + 500])
         )
-        for row in session.scalars(query):
-            yield row.evidence_id, _stored(row)
+        for ident, *kept, replicates in session.execute(query):
+            yield ident, StoredScore(*kept, replicates=tuple(replicates))
 
 
 def record(session: Session, scores: Sequence[StoredScore], pair: Pair, /, *, project_id: str) -> None:
@@ -120,20 +134,6 @@ def record(session: Session, scores: Sequence[StoredScore], pair: Pair, /, *, pr
 
 def delete_for_fingerprint(session: Session, project_id: str, fingerprint: str, /) -> None:
     session.execute(delete(ScoreRow).where(ScoreRow.project_id == project_id, ScoreRow.fingerprint == fingerprint))
-
-
-def _stored(row: ScoreRow) -> StoredScore:
-    return StoredScore(
-        estimator=row.estimator,
-        version=row.version,
-        params_id=row.params_id,
-        value=row.value,
-        stderr=row.stderr,
-        degenerate=row.degenerate,
-        seconds=row.seconds,
-        diagnostics=row.diagnostics,
-        replicates=tuple(row.replicates),
-    )
 
 
 def add_scoring(session: Session, project_id: str, estimators: Sequence[str], /) -> ScoringRow:

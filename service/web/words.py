@@ -52,27 +52,32 @@ def _smaller(first: EntryView, tied: Sequence[EntryView]) -> list[str]:
 
 def agreement(view: RankingView, /) -> Agreement | None:
     """None where there is nothing to compare."""
-    names = [name for name in view.estimators if len(_values(view, name)) >= FEW]
-    if len(names) < 2:
+    import numpy as np
+
+    values = {name: found for name in view.estimators if len(found := _values(view, name)) >= FEW}
+    if len(values) < 2:
         return None
-    values = {name: _values(view, name) for name in names}
-    return Agreement(names, [[_tau(values[a], values[b]) for b in names] for a in names])
+    models = sorted(set[str]().union(*values.values()))
+    table = np.array([[found.get(model, np.nan) for model in models] for found in values.values()])
+    a, b = np.triu_indices(len(models), 1)
+    gaps = table[:, a] - table[:, b]
+    known = np.isfinite(gaps).astype(np.float32)
+    order = np.sign(np.nan_to_num(gaps)).astype(np.float32)
+    untied = np.abs(order) @ known.T  # pairs of models that both estimators have and the first tells apart
+    scale = np.sqrt(untied.astype(np.float64) * untied.T)
+    present = np.isfinite(table).astype(np.int64)
+    enough = (present @ present.T >= FEW) & (scale > 0)
+    taus = np.divide(order @ order.T, scale, out=np.zeros_like(scale), where=enough)
+    return Agreement(
+        list(values),
+        [
+            [float(tau) if some else None for tau, some in zip(*row, strict=True)]
+            for row in zip(taus, enough, strict=True)
+        ],
+    )
 
 
 def _values(view: RankingView, name: str) -> dict[str, float]:
     sign = -1.0 if SPECS[name].direction is Direction.LOWER_IS_BETTER else 1.0
     scores = ((entry.model_id, entry.scores.get(name)) for entry in view.entries)
     return {ident: sign * score.value for ident, score in scores if score is not None and score.value is not None}
-
-
-def _tau(a: dict[str, float], b: dict[str, float]) -> float | None:
-    both = sorted(a.keys() & b.keys())
-    if len(both) < FEW:
-        return None
-    import numpy as np
-
-    x, y = np.array([a[k] for k in both]), np.array([b[k] for k in both])
-    upper = np.triu_indices(len(both), 1)
-    dx, dy = (np.sign(v[:, None] - v[None, :])[upper] for v in (x, y))
-    untied = float(np.sqrt(np.count_nonzero(dx) * np.count_nonzero(dy)))
-    return float(dx @ dy) / untied if untied else None
