@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test test-browser screenshots check format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api soak bench-truth
+.PHONY: demo test test-browser screenshots check docs wheel format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api soak bench-truth
 
 demo:
 	@.ci/install
@@ -27,6 +27,18 @@ check:
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_migrations.py
+	@$(MAKE) --no-print-directory docs
+
+# Every page is read anew: of what is kept from an earlier run, warnings would not be seen again.
+docs:
+	@.ci/install
+	$(BIN)/sphinx-build -q -W --keep-going -n -E -c docs -d .cache/docs/doctrees . .cache/docs/html
+	@echo "The site is .cache/docs/html/docs/index.html"
+
+# Wheel and sdist, the same bytes from the same commit.
+wheel:
+	@.ci/install
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 315532800) $(BIN)/python -m hatchling build -d dist
 
 format:
 	@.ci/install
