@@ -31,22 +31,32 @@ class DatabaseSettings(_Group):
 class UploadSettings(_Group):
     """Caps on what is taken in: see `service.datasets.limits` for what each bounds."""
 
-    max_upload_bytes: PositiveInt = 20 * 2**30
-    max_entries: PositiveInt = 2_000_000
-    max_unpacked_bytes: PositiveInt = 100 * 2**30
-    max_ratio: PositiveFloat = 200.0
-    ratio_floor_bytes: PositiveInt = 64 * 2**20
-    max_image_bytes: PositiveInt = 256 * 2**20
-    max_image_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = 120_000_000
+    max_upload_bytes: PositiveInt = Field(default=20 * 2**30, description="of an archive as it is sent")
+    max_entries: PositiveInt = Field(default=2_000_000, description="files in an archive, whatever they are")
+    max_unpacked_bytes: PositiveInt = Field(default=100 * 2**30, description="of all that an archive unpacks to")
+    max_ratio: PositiveFloat = Field(
+        default=200.0, description="unpacked over packed, where more than ratio_floor_bytes are unpacked"
+    )
+    ratio_floor_bytes: PositiveInt = Field(
+        default=64 * 2**20, description="up to which an archive may unpack at any ratio"
+    )
+    max_image_bytes: PositiveInt = Field(
+        default=256 * 2**20, description="of one image file; a larger one is reported and left out"
+    )
+    max_image_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = Field(
+        default=120_000_000, description="of one image, before anything of it is decoded"
+    )
 
 
 class ScoringSettings(_Group):
-    max_array_bytes: PositiveInt = 8 * 2**30
+    max_array_bytes: PositiveInt = Field(
+        default=8 * 2**30, description="of features that a user brings to be scored, unpacked"
+    )
 
 
 class ServerSettings(_Group):
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8750
+    host: str = Field(default="127.0.0.1", description="to listen on; any other than this machine needs API keys")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8750, description="0 takes a free one")
     require_key: bool = Field(default=False, description="ask for an API key even on 127.0.0.1")
     keep_answers_seconds: PositiveFloat = Field(
         default=24 * 3600.0, description="how long a POST with an Idempotency-Key is answered with its first answer"
@@ -59,7 +69,9 @@ class ServerSettings(_Group):
     receive_seconds: PositiveFloat = Field(
         default=60.0, description="for a request's body to come, and what it needs at min_bytes_per_second besides"
     )
-    min_bytes_per_second: PositiveInt = 16 * 2**10
+    min_bytes_per_second: PositiveInt = Field(
+        default=16 * 2**10, description="of a body, once receive_seconds are over"
+    )
 
     @property
     def needs_key(self) -> bool:
@@ -75,9 +87,11 @@ class QuotaSettings(_Group):
 
 
 class WorkerSettings(_Group):
-    lease_seconds: PositiveFloat = 60.0
-    poll_seconds: PositiveFloat = 0.1
-    max_attempts: PositiveInt = 3
+    lease_seconds: PositiveFloat = Field(
+        default=60.0, description="that a task stays with a worker that says nothing; renewed while it works"
+    )
+    poll_seconds: PositiveFloat = Field(default=0.1, description="between two looks of an idle worker for work")
+    max_attempts: PositiveInt = Field(default=3, description="of a task; three times as many where nobody was to blame")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     batch_size: NonNegativeInt = Field(default=0, description="0: measured on a GPU, four on a CPU")
     decode_threads: NonNegativeInt = Field(default=0, description="0: one a core; on a CPU they compute as well")
@@ -87,7 +101,9 @@ class WorkerSettings(_Group):
     pixel_bytes: PositiveInt = Field(default=256 * 2**20, description="of decoded images waiting for a forward pass")
     feature_bytes: PositiveInt = Field(default=512 * 2**20, description="of features waiting to be written")
     warm_model_bytes: PositiveInt = Field(default=2 * 2**30, description="of weights kept loaded between tasks")
-    models_per_task: PositiveInt = 8
+    models_per_task: PositiveInt = Field(
+        default=8, description="that share each decoded image; fewer where workers would have none"
+    )
     images_per_task: PositiveInt = Field(
         default=20_000, description="of a ranking; a larger dataset is dealt into shards, which workers share"
     )
@@ -115,8 +131,13 @@ class StoreSettings(_Group):
     )
     cache_bytes: PositiveInt = Field(default=20 * 2**30, description="of what was read from a URL, kept on this disk")
     storage: Literal["float32", "float16"] = Field(default="float32", description="of the numbers of new segments")
-    segment_rows: PositiveInt = 16_384
-    grace_seconds: PositiveFloat = 24 * 3600.0
+    segment_rows: PositiveInt = Field(
+        default=16_384, description="of a file of embeddings; what a killed worker loses at most"
+    )
+    grace_seconds: PositiveFloat = Field(
+        default=24 * 3600.0,
+        description="before a file that nothing needs is removed; longer than a lease and a backup's copying",
+    )
 
 
 class WebhookSettings(_Group):
@@ -172,8 +193,11 @@ class Settings(BaseSettings):
         env_prefix="ZOOSCOUT_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
     )
 
-    data_dir: Path = Field(default_factory=lambda: user_data_path("zooscout", appauthor=False))
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("zooscout", appauthor=False),
+        description="everything that is stored on this machine; the user's data directory if unset",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="and what is graver")
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: for people on a terminal, JSON elsewhere"
     )
