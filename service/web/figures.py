@@ -80,6 +80,7 @@ def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[s
         for entry in view.entries
         if entry.images_per_second and (value := _value(entry, name)) is not None
     ]
+    points = [(_digits(speed), _digits(value), entry) for speed, value, entry in points]
     if len(points) < 2:
         return None
     best_first = sorted(points, key=lambda point: (-point[0], point[1] if lower else -point[1]))
@@ -95,7 +96,7 @@ def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[s
         "y": [value for _, value, _ in points],
         "error_y": {
             "type": "data",
-            "array": [entry.scores[name].stderr for _, _, entry in points],
+            "array": [stderr and _digits(stderr) for _, _, e in points for stderr in [e.scores[name].stderr]],
             "thickness": 1,
             "width": 3,
             "color": OTHERS,
@@ -199,6 +200,11 @@ def _bar(group: tuple[int, int], place: int) -> dict[str, Any]:
     start, end = group
     ends = {"x0": x, "x1": x, "y0": start - 0.3, "y1": end + 0.3}
     return {"type": "line", "xref": "paper", "yref": "y", "line": {"width": 3, "color": OTHERS}, **ends}
+
+
+def _digits(value: float) -> float:
+    """As many as a figure shows: a page holds hundreds of numbers."""
+    return float(f"{value:.6g}")
 
 
 def _value(entry: EntryView, name: str) -> float | None:

@@ -1,5 +1,7 @@
-// Sorts, filters and narrows tables that ask for it; how is kept in the address. Cells may say data-v to sort by.
+// Sorts, filters and narrows tables that ask for it; how is kept in the address. Cells are sorted by their data-v, else
+// by their text, of which a number is what it begins with.
 const address = new URLSearchParams(location.search);
+const FIRST = 100; // rows that are laid out until all are asked for: sorting 500 of them takes a blink
 
 export function tendTables() {
   for (const table of document.querySelectorAll("table[data-sortable]")) tend(table);
@@ -21,6 +23,7 @@ function tend(table) {
       state.descending = state.column === column ? !state.descending : head.dataset.first === "descending";
       state.column = column;
       sort();
+      narrow();
       keep();
     });
   }
@@ -32,7 +35,8 @@ function tend(table) {
     const keyed = Array.from(body.rows, (row) => {
       const cell = row.cells[state.column];
       const text = cell.dataset.v ?? cell.textContent.trim();
-      return { row, value: numeric ? (text === "" || Number.isNaN(Number(text)) ? null : Number(text)) : text };
+      const number = Number.parseFloat(text);
+      return { row, value: numeric ? (Number.isNaN(number) ? null : number) : text };
     });
     const collator = new Intl.Collator(undefined, { numeric: true });
     keyed.sort((a, b) => {
@@ -48,16 +52,24 @@ function tend(table) {
 
   const filter = document.querySelector(`input[data-filter="${table.id}"]`);
   const count = document.querySelector(`[data-count="${table.id}"]`);
+  const more = document.querySelector(`[data-more="${table.id}"]`);
+  let most = more ? FIRST : Infinity;
   function narrow() {
     const words = state.words.toLowerCase().split(/\s+/).filter(Boolean);
     let left = 0;
     for (const row of body.rows) {
       const text = words.length ? row.textContent.toLowerCase() : "";
-      row.hidden = !words.every((word) => text.includes(word));
-      left += !row.hidden;
+      const found = words.every((word) => text.includes(word));
+      left += found;
+      row.hidden = !found || left > most;
     }
     if (count) count.textContent = words.length ? `${left} of ${body.rows.length} shown` : "";
+    if (more) {
+      more.hidden = left <= most;
+      more.textContent = `Show all ${left}`;
+    }
   }
+  more?.addEventListener("click", () => { most = Infinity; narrow(); });
   if (filter) {
     filter.closest("[hidden]")?.removeAttribute("hidden");
     filter.value = state.words;
