@@ -34,6 +34,8 @@ html_math_renderer = "mathml"
 
 LINK = re.compile(r"\]\(([^)#:]+\.(?:md|ipynb))\)")
 
+ANY_LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
+
 
 def with_contents(text: str) -> str:
     """The lists of links on a page of contents, as the tree of pages that Sphinx wants beside them."""
@@ -44,8 +46,14 @@ def with_contents(text: str) -> str:
     return text + "\n\n" + "\n\n".join(trees) + "\n"
 
 
-def on_source(_app: Any, name: str, source: list[str]) -> None:
+def without_folders(text: str, page: Path) -> str:
+    """A link to a folder leads somewhere in the repository only: its words are kept."""
+    return ANY_LINK.sub(lambda link: link[1] if (page.parent / link[2]).is_dir() else link[0], text)
+
+
+def on_source(app: Any, name: str, source: list[str]) -> None:
     text = re.sub(r"(?m)^(```\w+) title=\S+$", r"\1", generated.fill(source[0]))
+    text = without_folders(text, Path(app.env.doc2path(name)))
     source[0] = with_contents(text) if name.endswith("/index") else text
 
 
