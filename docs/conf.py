@@ -59,6 +59,7 @@ def on_source(app: Any, name: str, source: list[str]) -> None:
 
 def mathml(node: nodes.Node, *, block: bool) -> str:
     text = re.sub(r"\\textstyle|(?<=\\)[td](?=frac)", "", node.astext())  # sizes are the browser's to choose
+    text = re.sub(r"\\frac\s*(\w)\s*(\w)", r"\\frac{\1}{\2}", text)  # docutils would take the 12 of \frac12 as one
     return latex2mathml.tex2mathml(text, as_block=block)
 
 

