@@ -134,6 +134,7 @@ def _fit(pairs: Sequence[Pair], kept: Sequence[str], probe: str) -> fusion.Fitte
 def _shown(fitted: fusion.Fitted) -> dict[str, Any]:
     return {
         "weights": {name: round(float(w), 5) for (_, name), w in zip(fitted.features, fitted.weights, strict=True)},
+        "slope": fitted.slope,
         "gain": round(fitted.gain, 5),
         "of_datasets": round(fitted.of_datasets, 5),
         "of_pairs": round(fitted.of_pairs, 5),

@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks.truth.agreement import Matrix, Vector
 from benchmarks.truth.tables import Truth
+from service.recommendations.fusion import Part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +27,12 @@ class Known:
     scores: Mapping[str, Matrix]
     params: Vector
     imagenet: Vector
+
+    def blind(self, target: int, /) -> "Known":
+        """The same for another target, whose row is blanked out."""
+        accuracy, probe = self.truth.accuracy.copy(), self.truth.probe.copy()
+        accuracy[target] = probe[target] = np.nan
+        return replace(self, truth=replace(self.truth, accuracy=accuracy, probe=probe), target=target)
 
 
 Predictor = Callable[[Known], Vector]  # one value a model, larger is better; NaN: no prediction
@@ -53,21 +60,44 @@ def imagenet(known: Known, /) -> Vector:
     return np.where(np.isfinite(known.imagenet), known.imagenet, np.nanmin(known.imagenet) - 1)
 
 
+def recommendation(known: Known, /) -> Vector:
+    """What the product says: evidence and records together, or the evidence where that is not shown to be better."""
+    return _merit(known, None)
+
+
+def evidence(known: Known, /) -> Vector:
+    """Its half that looks at the target's images."""
+    return _merit(known, "evidence")
+
+
+def records(known: Known, /) -> Vector:
+    """Its half that does not."""
+    return _merit(known, "prior")
+
+
+def _merit(known: Known, part: Part | None) -> Vector:
+    from benchmarks.truth.recommended import foretold
+
+    told = foretold(known, part=part)
+    return np.full(len(known.truth.models), np.nan) if told is None else told.merit
+
+
 PREDICTORS: dict[str, Predictor] = {
+    "recommendation": recommendation,
+    "its evidence alone": evidence,
+    "its records alone": records,
     "static list": static_list,
     "model size": size,
     "ImageNet accuracy": imagenet,
 }
-"""The recommendation's place: one more function here, and every table of the report has it."""
+"""One function each, and every table of the report has it."""
 
 
 def predictions(truth: Truth, scores: Mapping[str, Matrix], params: Vector, top1: Vector, /) -> dict[str, Matrix]:
     """Every predictor and estimator on every dataset, each left out in turn."""
     found: dict[str, Matrix] = {name: np.full(truth.accuracy.shape, np.nan) for name in PREDICTORS}
     for target in range(len(truth.datasets)):
-        accuracy, probe = truth.accuracy.copy(), truth.probe.copy()
-        accuracy[target] = probe[target] = np.nan
-        known = Known(replace(truth, accuracy=accuracy, probe=probe), target, scores, params, top1)
+        known = Known(truth, target, scores, params, top1).blind(target)
         for name, predictor in PREDICTORS.items():
             found[name][target] = predictor(known)
     return found | dict(scores)

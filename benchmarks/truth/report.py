@@ -9,6 +9,7 @@ Runs on unfinished files and says what is missing. Every prediction for a datase
 import argparse
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,9 +26,11 @@ from benchmarks.truth.agreement import (
     tau_both,
 )
 from benchmarks.truth.pool import IMAGENET, SHARED, cards, family, params
-from benchmarks.truth.predictors import PREDICTORS, predictions
+from benchmarks.truth.predictors import PREDICTORS, Known, predictions
+from benchmarks.truth.recommended import foretold
 from benchmarks.truth.tables import HERE, Truth, measured, published, scores
 from service.compute.finetuning import DEFAULT
+from service.recommendations import prior
 
 LEAST = 4
 
@@ -63,6 +66,9 @@ def report(outcomes: Path, scored: Path, recipe: str, /) -> Iterator[str]:
     top1 = np.array([IMAGENET.get(m, math.nan) for m in truth.models])
     told = predictions(truth, estimated, sizes, top1)
     yield from _tables(truth, told)
+    if estimated:
+        yield from _intervals(Known(truth, 0, estimated, sizes, top1))
+        yield from _family_out(Known(truth, 0, estimated, sizes, top1), [family(zoo[m]) for m in truth.models])
     yield from _fidelity(truth, told)
     yield from _subsets(truth, estimated, sizes, top1, [family(zoo[m]) if m in zoo else "?" for m in truth.models])
 
@@ -70,17 +76,25 @@ def report(outcomes: Path, scored: Path, recipe: str, /) -> Iterator[str]:
 def published_report(path: Path, /) -> Iterator[str]:
     yield "# Published accuracies: what needs no features"
     yield ""
-    yield "| benchmark | datasets | models | τw between datasets | static list τw | regret@1 | regret@3 |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| benchmark | datasets | models | τw between datasets | static list τw | regret@1 | regret@3 | prior τw |"
+    yield "|---|---|---|---|---|---|---|---|"
     for truth in published(path):
         if len(truth.datasets) < 2 or len(truth.models) < LEAST:
             continue
         nothing = np.full(len(truth.models), math.nan)
         told = predictions(truth, {}, nothing, nothing)["static list"]
         cells = [_cell(by_dataset(truth.accuracy, told, MEASURES[m])) for m in ("τw", "regret@1", "regret@3")]
+        cells.append(_cell(by_dataset(truth.accuracy, _priors(truth), tau_both)))
         alike = "{:.3f} ± {:.3f}".format(*likeness(truth.accuracy))
         yield f"| {truth.name} | {len(truth.datasets)} | {len(truth.models)} | {alike} | {' | '.join(cells)} |"
     yield ""
+
+
+def _priors(truth: Truth) -> Matrix:
+    """The package's prior for a dataset without any outcome, from the others of its pool."""
+    nothing = np.full(len(truth.models), math.nan)
+    others = (np.delete(truth.accuracy, d, axis=0) for d in range(len(truth.datasets)))
+    return np.array([prior.predict(of, nothing, truth.models).value for of in others])
 
 
 def _state(truth: Truth, pool: Sequence[str]) -> Iterator[str]:
@@ -129,6 +143,48 @@ def _tables(truth: Truth, told: Mapping[str, Matrix]) -> Iterator[str]:
     for name in _sorted(truth, told):
         cells = by_dataset(truth.accuracy, told[name], tau_both)
         yield f"{name} | {' | '.join(_number(value) for value in cells)}"
+    yield ""
+
+
+def _intervals(known: Known) -> Iterator[str]:
+    """Of the recommendation, each dataset foretold without its outcomes."""
+    inside, missed, widths, parts, kept = [], [], [], Counter[str](), Counter[str]()
+    for target in range(len(known.truth.datasets)):
+        told = foretold(known.blind(target))
+        if told is None:
+            continue
+        truth = known.truth.accuracy[target]
+        has = np.isfinite(truth) & np.isfinite(told.accuracy)
+        inside += list(((told.low <= truth) & (truth <= told.high))[has])
+        missed += list(100 * np.abs(told.accuracy - truth)[has])
+        widths += list(100 * (told.high - told.low)[has])
+        parts[told.part] += 1
+        kept.update(told.kept)
+    if not inside:
+        return
+    yield (
+        f"90 % intervals of the recommendation cover {np.mean(inside):.1%} of {len(inside)} pairs; median width "
+        f"{np.median(widths):.1f} points, mean error {np.mean(missed):.1f}. Ordered by "
+        f"{', '.join(f'{part} on {n}' for part, n in parts.most_common())} datasets; scores that added to probe and "
+        f"record, by datasets: {', '.join(f'{name} {n}' for name, n in kept.most_common()) or 'none'}."
+    )
+    yield ""
+
+
+def _family_out(known: Known, families: Sequence[str]) -> Iterator[str]:
+    """Each family foretold by what was learned from the others, and without the dataset's outcomes."""
+    values = []
+    for target in range(len(known.truth.datasets)):
+        blind, merit = known.blind(target), np.full(len(families), math.nan)
+        for name in dict.fromkeys(families):
+            own = [m for m, of in zip(known.truth.models, families, strict=True) if of == name]
+            told = foretold(blind, without=own)
+            if told is not None:
+                rows = [known.truth.models.index(m) for m in own]
+                merit[rows] = told.merit[rows]
+        values.append(merit)
+    taus = by_dataset(known.truth.accuracy, np.array(values), tau_both)
+    yield f"Leave one family out: τw of the recommendation, each family foretold by the others: {_cell(taus)}."
     yield ""
 
 

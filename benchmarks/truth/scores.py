@@ -33,7 +33,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=HERE / "scores.csv")
+    parser.add_argument("--models", help="comma-separated; all if not given")
     options = parser.parse_args()
+    chosen = options.models.split(",") if options.models else list(cards())
     folder = options.data_dir.resolve()
     known = {model["name"] for model in _said(folder, "models", "ls", "--limit", "1000", "--json")["items"]}
     for card in cards().values():
@@ -46,14 +48,14 @@ def main() -> int:
         archive = (SHARED / "images" / f"{dataset}.zip").resolve()
         _said(folder, "datasets", "add", str(archive), "--name", dataset, "--json")
     _said(folder, "reference", "set", REFERENCE, "--json")
-    names = [word for name in cards() for word in ("--models", name)]
+    names = [word for name in chosen for word in ("--models", name)]
     rows: list[Mapping[str, Any]] = list(read(options.out)) if options.out.exists() else []
     for dataset in DATASETS:
-        if _done(rows, dataset):
+        if _done(rows, dataset, chosen):
             continue
         print(dataset, file=sys.stderr, flush=True)
         view = _said(folder, "rank", dataset, *names, "--estimators", ",".join(NAMES), "--json")
-        rows = [row for row in rows if row["dataset"] != dataset] + list(_rows(dataset, view))
+        rows = [r for r in rows if r["dataset"] != dataset or r["model"] not in chosen] + list(_rows(dataset, view))
         with options.out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
@@ -61,11 +63,11 @@ def main() -> int:
     return 0
 
 
-def _done(rows: Sequence[Mapping[str, Any]], dataset: str) -> bool:
-    """Whether every model has a row of every estimator's version of today."""
+def _done(rows: Sequence[Mapping[str, Any]], dataset: str, models: Sequence[str]) -> bool:
+    """Whether each of these models has a row of every estimator's version of today."""
     left_out = _AGAINST_REFERENCE if dataset == REFERENCE else frozenset()
     held = {(r["model"], r["estimator"], str(r["version"])) for r in rows if r["dataset"] == dataset}
-    due = ((model, name) for model in cards() for name in NAMES if name not in left_out)
+    due = ((model, name) for model in models for name in NAMES if name not in left_out)
     return all((model, name, str(SPECS[name].version)) in held for model, name in due)
 
 

@@ -1,21 +1,23 @@
 """Evidence and record together: fine-tuned accuracy, foretold with an interval.
 
-Accuracies are looked at as logits. The probe's accuracy on the frozen features is the level where there is one; a
-ridge regression on what the other scores and the model's record say, both standing within the dataset, gives how much
-fine-tuning adds to it; none of them counts against the model that it speaks for. Each dataset has an offset of its own.
-Small enough to be fitted again whenever outcomes arrive; each dataset is left out in turn to choose the penalty, to
-widen the intervals, and to see whether both together beat either half. Pure.
+Accuracies are looked at as logits. The probe's accuracy on the frozen features is the level where there is one, and a
+share of it parts the models of a dataset. A ridge regression on what the other scores and the model's record say, both
+standing within the dataset, gives how much fine-tuning adds; none of them counts against the model that it speaks for.
+Each dataset has an offset of its own. Small enough to be fitted again whenever outcomes arrive; each dataset is left
+out in turn to choose share and penalty, to widen the intervals, and to see whether both beat either half. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from service.recommendations.agreement import LEAST, regret, weighted_tau
+from service.recommendations.table import TYPICAL_TEST, Places, Table, logit, noise_of, record, share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,68 +25,18 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 LEVEL = 0.9
-PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+SLOPES = (0.0, 0.35, 0.7, 1.0)
+PENALTIES = (1.0, 10.0, 100.0)
 RECORD, SIZE = "record", "size"
 OF_THE_CARD = frozenset({SIZE})
 """Features that are known before a model has seen an image."""
 FEWEST_DATASETS = 4
 """With an order of three models or more; below, leaving one out proves nothing."""
-TYPICAL_TEST = 400
 FEWEST_ROWS = 8
 FOLDS = 10
 _UNKNOWN = 0.25  # variance of the datasets' offsets, where there is but one
-_FEW = 0.5  # a record counts as if it had so many further places of 0
 Part = Literal["together", "evidence", "prior"]
 PARTS: tuple[Part, ...] = ("together", "evidence", "prior")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """Pairs of a dataset and a model; rows of one dataset were scored together.
-
-    Attributes:
-        dataset, model: numbers of each `[rows]`.
-        level: logit of a probe's accuracy on the frozen features, NaN where none is known.
-        standing: of each score within its dataset `[rows, scores]`, 0 where it is not known.
-        accuracy: after fine-tuning, NaN where it is to be foretold.
-        n_test: images that it was measured on.
-    """
-
-    dataset: NDArray[np.intp]
-    model: NDArray[np.intp]
-    level: Floats
-    standing: Floats
-    accuracy: Floats
-    n_test: Floats
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def only(self, rows: NDArray[np.bool_] | NDArray[np.intp], /) -> Table:
-        return Table(*(getattr(self, name)[rows] for name in Table.__slots__))
-
-    @property
-    def places(self) -> Places:
-        """Where fine-tuned accuracy put the models, dataset by dataset."""
-        known = self.only(np.isfinite(self.accuracy))
-        value, found = logit(known.accuracy, known.n_test), np.zeros(len(known))
-        for d in np.unique(known.dataset):
-            here = known.dataset == d
-            found[here] = standing(value[here])
-        return Places(known.dataset, known.model, found)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Places:
-    """Standings of models on datasets, scored or not: what a record is made of. Numbers as in `Table`."""
-
-    dataset: NDArray[np.intp]
-    model: NDArray[np.intp]
-    value: Floats
-
-    def without(self, datasets: NDArray[np.intp], /) -> Places:
-        kept = ~np.isin(self.dataset, datasets)
-        return Places(self.dataset[kept], self.model[kept], self.value[kept])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +93,7 @@ class Fitted:
     part: Part
     features: tuple[tuple[int, str], ...]  # column of `standing`, name
     weights: Floats  # of each feature
+    slope: float  # of the probe's level within a dataset
     covariance: Floats  # of the weights
     gain: float  # logit that fine-tuning adds on a mean dataset
     of_datasets: float  # variance of the datasets' offsets
@@ -153,26 +106,6 @@ class Fitted:
     n_datasets: int
     check: Check | None
     level_range: tuple[float, float]
-
-
-def standing(values: Floats, /) -> Floats:
-    """Deviations from the mean of the dataset's candidates, 0 where unknown; drawn in where candidates are few."""
-    known = np.isfinite(values)
-    found = np.zeros(len(values))
-    spread = values[known].std() if known.sum() > 1 else 0.0
-    if spread > 0:
-        found[known] = (values[known] - values[known].mean()) / spread * (known.sum() / (known.sum() + 1))
-    return found
-
-
-def logit(share: Floats | float, n: Floats | float = TYPICAL_TEST, /) -> Floats:
-    """Of a share of n images; half an image is added on both sides, so that all and none stay finite."""
-    right = np.asarray(share, dtype=np.float64) * n
-    return np.asarray(np.log((right + 0.5) / (np.asarray(n) - right + 0.5)))
-
-
-def share(value: Floats, /) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-value)))
 
 
 def fit(
@@ -200,10 +133,10 @@ def fit(
     if len(known) < FEWEST_ROWS or len(datasets) < 2:
         return None
     places = known.places if places is None else places
-    left_out = {p: list(_left_out(known, places, scores, part, p)) for p in PENALTIES}
-    penalty = min(PENALTIES, key=lambda p: sum(within for within, _ in left_out[p]))
-    fitted = _solve(known, places, scores, part, penalty)
-    ratios = np.concatenate([found for _, found in left_out[penalty]])
+    trials = _left_out(known, places, scores, part)
+    chosen = min(trials, key=lambda setting: trials[setting].within)
+    fitted = _Rows(known, places, scores, part).solve(*chosen)
+    ratios = np.concatenate(trials[chosen].ratios)
     place = min(len(ratios) - 1, int(np.ceil(LEVEL * (len(ratios) + 1))) - 1)
     widen = float(np.sort(np.abs(ratios))[place]) / 1.6449
     proof = check(known, scores, places) if checked and part == "together" else None
@@ -212,7 +145,7 @@ def fit(
 
 def left_out_error(known: Table, scores: Sequence[str], /, *, part: Part = "together") -> float:
     """Squared error about each left-out dataset's mean, at the penalty that makes it least."""
-    return min(sum(within for within, _ in _left_out(known, known.places, scores, part, p)) for p in PENALTIES)
+    return min(trial.within for trial in _left_out(known, known.places, scores, part).values())
 
 
 def check(known: Table, scores: Sequence[str], places: Places, /) -> Check:
@@ -249,13 +182,14 @@ def check(known: Table, scores: Sequence[str], places: Places, /) -> Check:
 def foretell(fitted: Fitted, rows: Table, /) -> Foretold:
     """Rows of one dataset; where some of them have an accuracy, it sets the dataset's offset."""
     x = _design(rows, fitted.places, fitted.features)
-    level = _level(rows, fitted.part)
+    mean, of_models = _levels(rows, fitted.part)
+    level = mean + fitted.slope * of_models
     offset, unsure = _offset(fitted, rows, x, level)
     merit = level + x @ fitted.weights + fitted.gain + offset
     of_pairs = np.full(len(rows), fitted.of_pairs)
     seen = np.isfinite(rows.accuracy)
     if seen.any():  # what was measured here counts as much as its test images and the pairs' spread let it
-        noise = _noise(rows.only(seen))
+        noise = noise_of(rows.only(seen))
         trust = of_pairs[seen] / (of_pairs[seen] + noise)
         merit[seen] += trust * (logit(rows.accuracy[seen], rows.n_test[seen]) - merit[seen])
         of_pairs[seen] *= 1 - trust
@@ -280,68 +214,87 @@ def _folds(known: Table) -> list[NDArray[np.intp]]:
     return [datasets[start::FOLDS] for start in range(min(FOLDS, len(datasets)))]
 
 
-def _left_out(
-    known: Table, places: Places, scores: Sequence[str], part: Part, penalty: float
-) -> Iterator[tuple[float, Floats]]:
-    """Of each dataset left out: weighted squared error about its own mean, and errors in deviations stated."""
+@dataclass(slots=True)
+class _Trial:
+    """One setting on all datasets left out: squared error about their own means, and errors in deviations stated."""
+
+    within: float
+    ratios: list[Floats]
+
+
+def _left_out(known: Table, places: Places, scores: Sequence[str], part: Part) -> dict[tuple[float, float], _Trial]:
+    trials = {setting: _Trial(0.0, []) for setting in product(SLOPES if part != "prior" else (1.0,), PENALTIES)}
     for fold in _folds(known):
         outside = ~np.isin(known.dataset, fold)
         if not outside.any():
             continue
-        fitted = _solve(known.only(outside), places.without(fold), scores, part, penalty)
-        for d in fold:
-            hidden = known.only(known.dataset == d)
-            x, level = _design(hidden, fitted.places, fitted.features), _level(hidden, part)
-            error = logit(hidden.accuracy, hidden.n_test) - (level + x @ fitted.weights + fitted.gain)
-            noise = _noise(hidden)
-            weight = 1 / (fitted.of_pairs + noise)
-            centred = error - np.average(error, weights=weight)
-            own = np.einsum("ij,jk,ik->i", x, fitted.covariance, x) + fitted.of_pairs
-            ratios = error / np.sqrt(own + fitted.of_datasets + fitted.of_mean + noise)
-            yield float((weight * centred**2).sum() / weight.mean()), ratios
+        rows = _Rows(known.only(outside), places.without(fold), scores, part)
+        hidden = [known.only(known.dataset == d) for d in fold]
+        designs = [(_design(one, rows.places, rows.features), *_levels(one, part), noise_of(one)) for one in hidden]
+        for (slope, penalty), trial in trials.items():
+            fitted = rows.solve(slope, penalty)
+            for one, (x, mean, apart, noise) in zip(hidden, designs, strict=True):
+                told = mean + slope * apart + x @ fitted.weights + fitted.gain
+                error = logit(one.accuracy, one.n_test) - told
+                weight = 1 / (fitted.of_pairs + noise)
+                centred = error - (weight @ error) / weight.sum()
+                own = ((x @ fitted.covariance) * x).sum(axis=1) + fitted.of_pairs
+                trial.within += float((weight * centred**2).sum() / weight.mean())
+                trial.ratios.append(error / np.sqrt(own + fitted.of_datasets + fitted.of_mean + noise))
+    return trials
 
 
-def _solve(known: Table, places: Places, scores: Sequence[str], part: Part, penalty: float) -> Fitted:
-    features = tuple((place, name) for place, name in enumerate([*scores, RECORD]) if _speaks(name, part))
-    x = _design(known, places, features)
-    y = logit(known.accuracy, known.n_test) - _level(known, part)
-    noise = _noise(known)
-    datasets, at = np.unique(known.dataset, return_inverse=True)
-    weight = 1 / (noise + float(np.median(noise)))
-    count = np.bincount(at, weights=weight)
+class _Rows:
+    """Rows made ready once, and solved for one setting after another."""
 
-    def centre(values: Floats) -> Floats:
-        sums = [np.bincount(at, weights=weight * column) / count for column in values.T]
-        return np.asarray(values - np.array(sums).reshape(values.shape[1], len(count)).T[at])
+    def __init__(self, known: Table, places: Places, scores: Sequence[str], part: Part) -> None:
+        self.known, self.places, self.part = known, places, part
+        self.features = tuple((place, name) for place, name in enumerate([*scores, RECORD]) if _speaks(name, part))
+        self.x = _design(known, places, self.features)
+        self.level, self.apart = _levels(known, part)
+        self.y = logit(known.accuracy, known.n_test) - self.level
+        finite = sum(_levels(known, "evidence"))
+        self.level_range = (float(np.min(finite)), float(np.max(finite)))
+        self.noise = noise_of(known)
+        self.weight = 1 / (self.noise + float(np.median(self.noise)))
+        self.datasets, self.at = np.unique(known.dataset, return_inverse=True)
+        self.count = np.bincount(self.at, weights=self.weight)
+        self.inner = self.x - np.array([self._mean(column)[self.at] for column in self.x.T]).reshape(self.x.T.shape).T
+        self.scaled = self.inner * (self.weight / self.weight.mean())[:, None]
+        self.gram = self.scaled.T @ self.inner
 
-    inner, target = centre(x), centre(y[:, None])[:, 0]
-    gram = (inner * weight[:, None]).T @ inner / weight.mean() + penalty * np.eye(len(features))
-    weights, inverse = _not_negative(gram, (inner * weight[:, None]).T @ target / weight.mean())
-    rest = y - x @ weights
-    means = np.bincount(at, weights=weight * rest) / count
-    degrees = max(1, len(known) - len(datasets) - min(len(features), len(known) // 4))
-    within = float((weight * (rest - means[at]) ** 2).sum() / weight.mean()) / degrees
-    of_pairs = max(within - float(np.average(noise, weights=weight)), 0.1 * within)
-    between = float(means.var(ddof=1)) if len(means) > 1 else _UNKNOWN
-    of_datasets = max(between - within / (len(known) / len(datasets)), 0.05 * between)
-    finite = _level(known, "evidence")
-    return Fitted(
-        part=part,
-        features=features,
-        weights=weights,
-        covariance=within * inverse,
-        gain=float(means.mean()),
-        of_datasets=of_datasets,
-        of_pairs=of_pairs,
-        of_mean=between / len(datasets),
-        widen=1.0,
-        penalty=penalty,
-        places=places,
-        n_rows=len(known),
-        n_datasets=len(datasets),
-        check=None,
-        level_range=(float(finite.min()), float(finite.max())),
-    )
+    def _mean(self, values: Floats) -> Floats:
+        return np.asarray(np.bincount(self.at, weights=self.weight * values) / self.count)
+
+    def solve(self, slope: float, penalty: float) -> Fitted:
+        y = self.y - slope * self.apart
+        target = y - self._mean(y)[self.at]
+        gram = self.gram + penalty * np.eye(len(self.features))
+        weights, inverse = _not_negative(gram, self.scaled.T @ target)
+        rest = y - self.x @ weights
+        means = self._mean(rest)
+        n, of = len(self.known), len(self.datasets)
+        degrees = max(1, n - of - min(len(self.features), n // 4))
+        within = float((self.weight * (rest - means[self.at]) ** 2).sum() / self.weight.mean()) / degrees
+        between = float(means.var(ddof=1)) if of > 1 else _UNKNOWN
+        return Fitted(
+            part=self.part,
+            features=self.features,
+            weights=weights,
+            slope=slope,
+            covariance=within * inverse,
+            gain=float(means.mean()),
+            of_datasets=max(between - within / (n / of), 0.05 * between),
+            of_pairs=max(within - float(np.average(self.noise, weights=self.weight)), 0.1 * within),
+            of_mean=between / of,
+            widen=1.0,
+            penalty=penalty,
+            places=self.places,
+            n_rows=n,
+            n_datasets=of,
+            check=None,
+            level_range=self.level_range,
+        )
 
 
 def _not_negative(gram: Floats, against: Floats) -> tuple[Floats, Floats]:
@@ -364,7 +317,7 @@ def _offset(fitted: Fitted, rows: Table, x: Floats, level: Floats) -> tuple[floa
     if not seen.any():
         return 0.0, prior
     here = rows.only(seen)
-    noise = _noise(here) + fitted.of_pairs
+    noise = noise_of(here) + fitted.of_pairs
     error = logit(here.accuracy, here.n_test) - (level + x @ fitted.weights + fitted.gain)[seen]
     sure = float((1 / noise).sum())
     variance = 1 / (1 / prior + sure)
@@ -376,32 +329,15 @@ def _speaks(name: str, part: Part) -> bool:
 
 
 def _design(rows: Table, places: Places, features: Sequence[tuple[int, str]]) -> Floats:
-    columns = [_record(rows, places) if name == RECORD else rows.standing[:, at] for at, name in features]
+    columns = [record(rows, places) if name == RECORD else rows.standing[:, at] for at, name in features]
     return np.column_stack(columns) if columns else np.zeros((len(rows), 0))
 
 
-def _record(rows: Table, places: Places) -> Floats:
-    """Mean standing of the model on datasets other than the row's, drawn to 0 where it has few."""
-    models = int(max(rows.model.max(initial=0), places.model.max(initial=0))) + 1
-    total = np.bincount(places.model, weights=places.value, minlength=models)[rows.model]
-    count = np.bincount(places.model, minlength=models)[rows.model]
-    key, own = rows.dataset * models + rows.model, places.dataset * models + places.model
-    pairs, at = np.unique(own, return_inverse=True)
-    if len(pairs):
-        found = np.minimum(np.searchsorted(pairs, key), len(pairs) - 1)
-        same = pairs[found] == key
-        total = total - same * np.bincount(at, weights=places.value)[found]
-        count = count - same * np.bincount(at)[found]
-    return np.asarray(total / (count + _FEW))
-
-
-def _level(rows: Table, part: Part) -> Floats:
+def _levels(rows: Table, part: Part) -> tuple[Floats, Floats]:
+    """The datasets' mean levels, and what parts each model's from it."""
     if part == "prior":
-        return np.zeros(len(rows))
-    return np.where(np.isfinite(rows.level), rows.level, 0.0)
-
-
-def _noise(rows: Table) -> Floats:
-    """Variance of an accuracy's logit by the draw of test images."""
-    spread = np.clip(rows.accuracy * (1 - rows.accuracy), 1 / rows.n_test, None)
-    return np.asarray(1 / (rows.n_test * spread))
+        return np.zeros(len(rows)), np.zeros(len(rows))
+    level = np.where(np.isfinite(rows.level), rows.level, 0.0)
+    _, at = np.unique(rows.dataset, return_inverse=True)
+    mean = (np.bincount(at, weights=level) / np.bincount(at))[at]
+    return mean, level - mean

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from service.recommendations.fusion import Places, Table
+    from service.recommendations.table import Places, Table
 
 PROBES = ("linear_probe", "knn")
 """Accuracies on the frozen features, the better level first."""
@@ -100,7 +100,8 @@ def pairs_of(
     """
     import numpy as np
 
-    from service.recommendations.fusion import SIZE, standing
+    from service.recommendations.fusion import SIZE
+    from service.recommendations.table import standing
 
     models = list(scores)
     names = dict.fromkeys(name for of_model in scores.values() for name in of_model)
@@ -145,7 +146,7 @@ class Numbered:
     def table(self, pairs: Sequence[Pair], scores: Sequence[str], probe: str | None) -> Table:
         import numpy as np
 
-        from service.recommendations.fusion import TYPICAL_TEST, Table, logit
+        from service.recommendations.table import TYPICAL_TEST, Table, logit
 
         level = np.array([np.nan if probe is None else p.probes.get(probe, np.nan) for p in pairs], dtype=np.float64)
         found = np.array([[p.standing.get(name, 0.0) for name in scores] for p in pairs], dtype=np.float64)
@@ -162,7 +163,7 @@ class Numbered:
         """Standings within each dataset; a pair's own outcome is a place too."""
         import numpy as np
 
-        from service.recommendations.fusion import Places, logit, standing
+        from service.recommendations.table import Places, logit, standing
 
         known = [*places, *(Place(p.dataset, p.model, p.accuracy) for p in pairs if p.accuracy is not None)]
         dataset = np.array([self.datasets[p.dataset] for p in known], dtype=np.intp)

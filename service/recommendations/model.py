@@ -76,6 +76,7 @@ class FitOf:
     of_project: int  # of the rows
     datasets: int
     level: str | None  # the probe whose accuracy fine-tuning adds to
+    slope: float  # how much of the probe's differences between models counts
     weights: dict[str, float]  # logit a deviation of each further score within its dataset
     check: CheckOf | None
 

@@ -89,8 +89,8 @@ def _ranking(session: Session, project_id: str, dataset: DatasetRow, ident: str 
 
 
 def _forecast(session: Session, project_id: str, dataset: DatasetRow, view: RankingView | None) -> Forecast | None:
-    if view is None:
-        return None
+    if view is None or (view.race is not None and view.race.sample != view.race.images):
+        return None  # a sample's scores are no measure beside those of all images
     scored = gather.scored(session, project_id, dataset, ranking=ranking_rows.get(session, project_id, view.id))
     if scored is None:
         return None
@@ -121,7 +121,12 @@ def _evidence(view: RankingView | None) -> dict[str, EvidenceOf]:
         return {}
     name = view.ordered_by
     sign = 1.0 if SPECS[name].direction is Direction.HIGHER_IS_BETTER else -1.0
-    scored = {e.model_id: e.scores[name] for e in view.entries if e.rank is not None and name in e.scores}
+    furthest = _furthest(view)
+    scored = {
+        e.model_id: e.scores[name]
+        for e in view.entries
+        if e.rank is not None and name in e.scores and (furthest is None or e.sample == furthest)
+    }
     values = {ident: score.value for ident, score in scored.items() if score.value is not None}
     mean = sum(values.values()) / max(len(values), 1)
     spread = (sum((value - mean) ** 2 for value in values.values()) / max(len(values), 1)) ** 0.5
@@ -137,6 +142,11 @@ def _evidence(view: RankingView | None) -> dict[str, EvidenceOf]:
     }
 
 
+def _furthest(view: RankingView) -> int | None:
+    """The sample of a race's last rung: only scores of one size compare."""
+    return None if view.race is None else max((entry.sample or 0 for entry in view.entries), default=0)
+
+
 def _replicates(
     session: Session, project_id: str, dataset: DatasetRow, view: RankingView | None
 ) -> dict[str, tuple[float, ...]]:
@@ -144,9 +154,9 @@ def _replicates(
         return {}
     row = ranking_rows.get(session, project_id, view.id)
     pairs = {
-        entry.model_id: rankings.pair_of(row, dataset.fingerprint or "", entry.extractor_id)
+        entry.model_id: rankings.pair_of(row, dataset.fingerprint or "", entry.extractor_id, sample=entry.sample)
         for entry in ranking_rows.entries(session, row.id)
-        if entry.extractor_id is not None and entry.state == "done"
+        if entry.extractor_id is not None and entry.state == "done" and _furthest(view) in {None, entry.sample}
     }
     stored = scoring.shown_scores(session, project_id, pairs, [row.ordered_by])
     return {ident: found[row.ordered_by].replicates for ident, found in stored.items() if row.ordered_by in found}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from service.recommendations.fusion import Fitted, Foretold
 
 TARGET = "the target"
+FEWEST = 4
+"""Datasets with outcomes from which anything is foretold."""
 DRAWS = 4_000
 SEED = 20_261_121
 _DRIVERS = 4
@@ -46,7 +48,7 @@ def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | N
     without = [dataset_id, *([fingerprint] if fingerprint else [])]
     pairs = [p for p in known.pairs(without=without) if probe is None or probe in p.probes]
     places = tuple(known.places(without=without))
-    if not target:
+    if not target or len({p.dataset for p in pairs}) < FEWEST:
         return None
     fits = _fits(tuple(map(_frozen, pairs)), places, wanted, probe, tuple(p.model for p in target))
     chosen = fits.together if fits.together and fits.together.check and fits.together.check.wins else fits.evidence
@@ -67,6 +69,7 @@ def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | N
             of_project=chosen.n_rows - sum(p.dataset in shipped().seen for p in pairs),
             datasets=chosen.n_datasets,
             level=probe,
+            slope=chosen.slope,
             weights={name: float(w) for (_, name), w in zip(chosen.features, chosen.weights, strict=True)},
             check=_check(fits.together),
         ),
@@ -191,7 +194,7 @@ def _warnings(fitted: Fitted, target: Sequence[Pair], probe: str | None) -> tupl
         return ("No probe of the frozen features was scored: the level of accuracy is little more than a guess.",)
     import numpy as np
 
-    from service.recommendations.fusion import logit, share
+    from service.recommendations.table import logit, share
 
     low, high = fitted.level_range
     outside = sum(not low - 0.25 <= float(logit(p.probes[probe])) <= high + 0.25 for p in target)

@@ -48,3 +48,35 @@ def test_a_ranking_must_be_of_the_dataset(service: Service) -> None:
     empty = service.call("GET", path)
     assert empty["entries"] == []
     assert empty["ordered_by"] == "nothing"
+
+
+def test_outcomes_are_held_against_what_was_foretold(service: Service, tiny_zoo: TinyZoo) -> None:
+    service.add_models(tiny_zoo.good)
+    dataset = service.sealed()
+    nothing = service.call("GET", "/v1/estimators/agreement")
+    assert (nothing["outcomes"], nothing["datasets"], nothing["entries"]) == (0, 0, [])
+    assert "finetune" in nothing["said"][0]
+
+    view = service.ranked(dataset["id"], tiny_zoo.names, estimators=["logme", "knn"])
+    for place, entry in enumerate(view["entries"]):  # fine-tuning gave LogME's order
+        body = {"dataset": dataset["id"], "model": entry["model"], "accuracy": 0.9 - 0.1 * place, "n_test": 100}
+        assert service.client.post("/v1/outcomes", json=body).status_code == 201
+    found = service.call("GET", "/v1/estimators/agreement")
+    by_name = {entry["name"]: entry for entry in found["entries"]}
+    assert (found["outcomes"], found["datasets"]) == (3, 1)
+    assert (by_name["logme"]["tau"], by_name["logme"]["regret_1"]) == (1.0, 0.0)
+    assert by_name["logme"]["kind"] == "estimator"
+    assert by_name["logme"]["tau_interval"] is None  # one dataset has no spread
+    assert by_name["logme"]["by_dataset"][0]["models"] == 3
+    assert {"knn", "model size"} <= by_name.keys()
+
+    shown = service.call("GET", f"/v1/datasets/{dataset['id']}/recommendations")
+    for entry in shown["entries"]:
+        if entry["expected"] is not None:
+            low, high = entry["expected"]["interval"]
+            assert low <= entry["expected"]["accuracy"] <= high
+            assert entry["expected"]["measured"] is not None
+        assert entry["weights_bytes"] == 4 * entry["params"]
+    light = service.call("GET", f"/v1/datasets/{dataset['id']}/recommendations", params={"max_weights_bytes": 1})
+    assert all("bytes of weights" in left["reason"] for left in light["excluded"])
+    assert light["entries"] == []

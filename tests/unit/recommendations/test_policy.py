@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.recommendations.model import Constraints, EvidenceOf, PriorOf
+from service.recommendations.model import Constraints, Driver, EvidenceOf, ExpectedOf, PriorOf
 from service.recommendations.policy import Candidate, ordered, ties_in_words
 
 
@@ -29,6 +29,7 @@ def candidate(name: str, score: float | None, **more: object) -> Candidate:
         (Constraints(max_params=9), "10 parameters, more than 9"),
         (Constraints(max_input_size=200), "224 pixels of input, more than 200"),
         (Constraints(max_milliseconds=4.5), "5 ms an image, more than 4.5"),
+        (Constraints(max_weights_bytes=39), "40 bytes of weights, more than 39"),
         (Constraints(licence="apache-2.0"), "its licence is mit"),
     ],
 )
@@ -103,3 +104,21 @@ def test_ties_in_words_name_the_smallest() -> None:
         "The first three cannot be told apart on these images; b is 6 × smaller than the first."
     )
     assert ties_in_words(kept[3:]) is None
+
+
+def test_what_is_foretold_goes_before_a_score() -> None:
+    told = ExpectedOf(
+        accuracy=0.9,
+        interval=(0.8, 0.95),
+        probability_best=0.7,
+        drivers=(Driver(name="knn", points=2.5),),
+        measured=0.91,
+    )
+    kept, _ = ordered(
+        [candidate("a", 9.0, merit=0.1), candidate("b", 1.0, merit=2.2, expected=told), candidate("c", 5.0)],
+        Constraints(),
+    )
+    assert [(e.model, e.rank) for e in kept] == [("b", 1), ("a", 2), ("c", None)]
+    assert kept[0].why.startswith("90.0% expected (80.0% to 95.0%); against the mean candidate, in points: knn +2.5")
+    assert "91.0% measured here" in kept[0].why
+    assert [e.on_front for e in kept] == [True, False, False]
