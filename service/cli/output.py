@@ -106,6 +106,9 @@ def print_ranking(view: RankingView, /) -> None:
     for entry in view.entries:
         if entry.error:
             out.print(f"[red]failed[/] {entry.model}: {_escape(entry.error)}")
+    for entry in view.entries:
+        if entry.dropped:
+            out.print(f"dropped {entry.model} {_escape(entry.dropped)}")
     for (name, reason), names in reasons(view).items():
         listed = ", ".join(names[:SHOWN_NAMES]) + (f" and {len(names) - SHOWN_NAMES} more" * (len(names) > SHOWN_NAMES))
         out.print(f"[yellow]no {name}[/] for {listed}: {_escape(reason)}")

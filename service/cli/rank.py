@@ -31,6 +31,10 @@ def rank(
         str | None, typer.Option("--estimators", "-e", help="comma-separated; see `zooscout estimators`")
     ] = None,
     ordered_by: Annotated[str | None, typer.Option(help="the estimator that orders the table")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="race the candidates within 90s, 10m, 2h, or 5000img (images, each counted once a model)"),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="name of the dataset; the file's name if not given")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the shape of GET /v1/rankings/{id}")] = False,
 ) -> None:
@@ -38,6 +42,9 @@ def rank(
 
     Nothing is fine-tuned. What was embedded or scored before is not computed again. Exit status: 0 when the ranking is
     done, 6 when some of its models failed, 1 when none could be scored; docs/cli.md has the others.
+
+    With --budget the candidates race over growing samples: who has less than a 5 % chance to be among the first three
+    on all images is dropped, and the table says after how many images.
 
     Example: zooscout rank flowers/ --models 'efficientnet*' --models 'resnet*'
     """
@@ -47,7 +54,7 @@ def rank(
         candidates = _candidates(at, model_globs)
         dataset = _dataset(at, data, name)
         asked = at.client.create_ranking(
-            RankingCreate(dataset=dataset, models=candidates, estimators=names, ordered_by=ordered_by)
+            RankingCreate(dataset=dataset, models=candidates, estimators=names, ordered_by=ordered_by, budget=budget)
         )
         found = follow_ranking(at, asked.id)
     show_and_exit(found, as_json=as_json)

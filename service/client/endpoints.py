@@ -248,6 +248,7 @@ def start_rank(
     models: Wanted,
     estimators: Sequence[str] | None = None,
     ordered_by: str | None = None,
+    budget: str | None = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> Flow[r.Ranking]:
@@ -262,6 +263,7 @@ def start_rank(
         models=wanted if isinstance(wanted, ModelFilter) else list(wanted),
         estimators=list(estimators) if estimators is not None else None,
         ordered_by=ordered_by,
+        budget=budget,
     )
     return (yield from create_ranking(request))
 
@@ -273,6 +275,7 @@ def rank(
     models: Wanted,
     estimators: Sequence[str] | None = None,
     ordered_by: str | None = None,
+    budget: str | None = None,
     name: str | None = None,
     progress: Progress | None = None,
     watch: Callable[[r.Ranking], None] | None = None,
@@ -284,6 +287,7 @@ def rank(
         ApiProblem: The dataset was refused, or the request was.
     """
     options: dict[str, Any] = {"estimators": estimators, "ordered_by": ordered_by, "name": name, "progress": progress}
+    options["budget"] = budget
     asked = yield from start_rank(path, models=models, **options)
     found = yield from wait_for_ranking(asked.id, watch=watch, timeout_seconds=timeout_seconds)
     if found.state == "failed" and found.split is None:  # it was never planned: because of its dataset

@@ -178,6 +178,27 @@ class Entry:
     feature_dim: int | None
     images_per_second: float | None
     error: str | None
+    sample: int | None = None
+    chance: float | None = None
+    dropped: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    sample: int
+    candidates: int
+    dropped: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    budget: str
+    images: int | None
+    sample: int | None
+    embedded_at_most: int
+    rungs: tuple[Rung, ...]
+    ended: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +234,7 @@ class RankingStatus:
     id: str
     state: str
     progress: Progress
+    race: Race | None = None
 
     @property
     def ended(self) -> bool:
@@ -251,6 +273,7 @@ class Ranking:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    race: Race | None = None
 
     @property
     def ended(self) -> bool:

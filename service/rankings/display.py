@@ -3,7 +3,7 @@
 import math
 
 from estimators.catalog import SPECS, Direction
-from service.rankings.schemas import RankingView, ScoreView
+from service.rankings.schemas import RaceView, RankingView, ScoreView
 from service.scoring.evidence import NEEDS_REFERENCE, needs_reference
 
 
@@ -35,6 +35,8 @@ def notes(view: RankingView, /, *, titles: bool = False) -> list[str]:
         said.append("=: within error of another model (paired jackknife over images, 90 %).")
     if any(SPECS[name].direction is Direction.LOWER_IS_BETTER for name in view.estimators):
         said.append("↓: lower is better.")
+    if view.race is not None and view.race.rungs:
+        said.append(_race(view.race))
     by_width = [name for name in view.estimators if not SPECS[name].comparable_across_width]
     widths = {entry.feature_dim for entry in view.entries if entry.state == "done"}
     if by_width and len(widths) > 1:
@@ -57,6 +59,21 @@ def notes(view: RankingView, /, *, titles: bool = False) -> list[str]:
     elif by_reference:
         said.append(f"{listed(by_reference)}: {NEEDS_REFERENCE}.")
     return said
+
+
+def _race(race: RaceView) -> str:
+    first, last = race.rungs[0], race.rungs[-1]
+    reached = f"{last.candidates} of {first.candidates} models on {last.sample:,} of {race.images:,} images"
+    match race.ended:
+        case None:
+            return f"A race within {race.budget}: {reached}."
+        case "decided":
+            why = "the first are told from the rest"
+        case "budget":
+            why = "the budget is used up"
+        case "all images":
+            why = "all images were looked at"
+    return f"A race within {race.budget}: it ended with {reached}, for {why}."
 
 
 def reasons(view: RankingView, /) -> dict[tuple[str, str], list[str]]:

@@ -1,7 +1,7 @@
 """The order of a ranking's entries and what cannot be told apart in it. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from estimators.catalog import Direction
@@ -39,6 +39,24 @@ def order(
     ]
     unscored = sorted((m for m, s in scores.items() if s is None), key=lambda m: label.get(m, m))
     return placed + [Ordered(model, None, ()) for model in unscored]
+
+
+def order_by_sample(
+    scores: Mapping[str, Score | None],
+    samples: Mapping[str, int | None],
+    /,
+    *,
+    direction: Direction,
+    names: Mapping[str, str] | None = None,
+) -> list[Ordered]:
+    """The same, but whoever got further in a race comes first: scores of samples of two sizes do not compare."""
+    placed: list[Ordered] = []
+    before = 0
+    for size in sorted(set(samples.values()), key=lambda size: -(size or 0)):
+        part = order({i: s for i, s in scores.items() if samples[i] == size}, direction=direction, names=names)
+        placed += [replace(at, rank=None if at.rank is None else at.rank + before) for at in part]
+        before += sum(at.rank is not None for at in part)
+    return placed
 
 
 def _ties(scores: Sequence[Score]) -> list[list[int]]:

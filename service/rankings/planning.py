@@ -14,11 +14,12 @@ from service.jobs import repository as jobs
 from service.jobs.model import Priority, Task, TaskKind, TaskState
 from service.models import repository as models
 from service.models.service import why_skipped
-from service.rankings import repository
+from service.rankings import racing, repository
 from service.rankings.cost import seconds_per_image
+from service.rankings.pairs import pair_of
 from service.rankings.planner import Candidate, group, n_shards, split_to_score
-from service.rankings.service import close_if_complete, pair_of
-from service.rankings.tables import RankingRow
+from service.rankings.service import close_if_complete
+from service.rankings.tables import EntryRow, RankingRow
 from service.scoring import repository as scoring
 from zoo.catalog import ModelCard
 
@@ -62,6 +63,11 @@ def plan(
             entry.state, entry.error = "failed", reason
         else:
             to_compute.append(Candidate(ident, cards[ident].preprocess.signature, rows[ident].params))
+    if ranking.race is not None and to_compute:
+        wanted = [c.model_id for c in to_compute] + _race_again(entries)
+        images, classes = sizes[split], dataset.n_classes or 1
+        racing.begin(session, ranking, wanted, images=images, classes=classes, at_once=models_per_task)
+        to_compute = []
     shards = n_shards(sizes[split], images_per_task=images_per_task)
     workers = -(-jobs.workers_alive(session) // shards)
     seconds: dict[str, float | None] = {}
@@ -83,6 +89,11 @@ def plan(
     session.flush()
     jobs.finish(session, task, state=TaskState.DONE)
     close_if_complete(session, ranking, finishing_task=task.id)
+
+
+def _race_again(entries: Mapping[str, EntryRow]) -> list[str]:
+    """Those with scores of all images run as well: on a sample, the others are compared with them."""
+    return [ident for ident, entry in entries.items() if entry.state == "done"]
 
 
 def queue_scoring(session: Session, task: Task, ranking: RankingRow, /) -> None:

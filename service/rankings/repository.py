@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service.core.clock import utc_now
+from service.core.clock import db_epoch, utc_now
 from service.core.errors import NotFound
 from service.core.ids import new_id
 from service.core.pagination import Cursor, Page
@@ -30,6 +30,7 @@ def add(
     model_ids: Sequence[str],
     prescore_id: str | None = None,
 ) -> RankingRow:
+    raced: bool = False,
     row = RankingRow(
         id=new_id("rk"),
         project_id=project_id,
@@ -42,6 +43,7 @@ def add(
         state="queued",
         prescore_id=prescore_id,
         created_at=utc_now(),
+        race={} if raced else None,
     )
     session.add(row)
     session.flush()
@@ -59,6 +61,11 @@ def get(session: Session, project_id: str, ident: str, /, *, lock: bool = False)
 
 
 def entries(session: Session, ranking_id: str, /) -> list[EntryRow]:
+def now(session: Session, /) -> float:
+    """By the database's clock, in seconds since 1970."""
+    return session.execute(select(db_epoch())).scalar_one()
+
+
     return list(session.scalars(select(EntryRow).where(EntryRow.ranking_id == ranking_id).order_by(EntryRow.model_id)))
 
 

@@ -11,7 +11,7 @@ from service.jobs.fate import Cause
 from service.keys.repository import lock_project
 from service.models import repository as models
 from service.rankings import repository
-from service.rankings.service import pair_of
+from service.rankings.pairs import pair_of
 from service.rankings.tables import RankingRow
 from service.scoring import repository as scoring
 from service.scoring.repository import StoredScore
@@ -36,7 +36,14 @@ class Failed:
 
 
 def record(
-    session: Session, ranking: RankingRow, model_id: str, outcome: Scored | Failed, /, *, fingerprint: str
+    session: Session,
+    ranking: RankingRow,
+    model_id: str,
+    outcome: Scored | Failed,
+    /,
+    *,
+    fingerprint: str,
+    sample: int | None = None,
 ) -> None:
     """Writes one model's outcome; the caller's transaction has checked the task's fence."""
     entry = next((e for e in repository.entries(session, ranking.id) if e.model_id == model_id), None)
@@ -62,8 +69,13 @@ def record(
             images_per_second=outcome.images_per_second,
             device=outcome.device,
         )
-    entry.extractor_id = outcome.extractor_id
+    entry.extractor_id, entry.sample = outcome.extractor_id, sample
     if outcome.scores is None:
         return
-    scoring.record(session, outcome.scores, pair_of(ranking, fingerprint, outcome.extractor_id), project_id=project_id)
+    scoring.record(
+        session,
+        outcome.scores,
+        pair_of(ranking, fingerprint, outcome.extractor_id, sample=sample),
+        project_id=project_id,
+    )
     entry.state, entry.error = "done", None

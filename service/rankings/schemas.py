@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.core.budget import BudgetText
 from service.core.text import RequestBody
 from service.models.schemas import ModelFilter
 
@@ -27,6 +28,11 @@ class RankingCreate(RequestBody):
     models: list[str] | ModelFilter = Field(description="ids or names, or a filter over the catalog")
     estimators: list[str] | None = Field(default=None, min_length=1, description="the default panel if unset")
     ordered_by: str | None = Field(default=None, description="the estimator that orders the entries")
+    budget: BudgetText | None = Field(
+        default=None,
+        description="race the candidates over growing samples within it (`90s`, `10m`, `2h`, `5000img`): who has less "
+        "than a 5 % chance to be among the first three on all images is dropped",
+    )
 
 
 class ScoreView(BaseModel):
@@ -51,6 +57,27 @@ class EntryView(BaseModel):
     feature_dim: int | None
     images_per_second: float | None
     error: str | None
+    sample: int | None = Field(default=None, description="in a race: the images that its scores are of")
+    chance: float | None = Field(default=None, description="in a race: to be among the first three on all images")
+    dropped: str | None = Field(default=None, description="in a race: why it went no further")
+
+
+class RungView(BaseModel):
+    sample: int = Field(description="images that this rung looks at, those of the rung before among them")
+    candidates: int
+    dropped: int
+    left: int
+
+
+class RaceView(BaseModel):
+    budget: str
+    images: int | None = Field(description="of the dataset's split; null until it is planned")
+    sample: int | None = Field(description="of the rung at hand, or the last one")
+    embedded_at_most: int = Field(description="images, each counted once a model; less where some were embedded before")
+    rungs: list[RungView]
+    ended: Literal["decided", "budget", "all images"] | None = Field(
+        description="decided: no more are left than are wanted; null while it lasts"
+    )
 
 
 class DatasetBrief(BaseModel):
@@ -87,6 +114,7 @@ class RankingStatus(BaseModel):
     id: str
     state: str
     progress: Progress
+    race: RaceView | None = None
 
 
 class RankingView(BaseModel):
@@ -102,6 +130,7 @@ class RankingView(BaseModel):
     estimators: list[str]
     ordered_by: str
     progress: Progress
+    race: RaceView | None = Field(default=None, description="of a ranking with a budget")
     entries: list[EntryView]
     error: dict[str, Any] | None
     created_at: datetime

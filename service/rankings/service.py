@@ -18,9 +18,10 @@ from service.jobs.model import Priority, TaskKind, TaskState
 from service.models import repository as models
 from service.models import service as catalog
 from service.models.errors import ModelInUse
-from service.rankings import repository
+from service.rankings import racing, repository
 from service.rankings.errors import DatasetRefusedForRanking, ReferenceNeeded
-from service.rankings.ordering import order
+from service.rankings.ordering import order_by_sample
+from service.rankings.pairs import pair_of as pair_of
 from service.rankings.schemas import (
     DatasetBrief,
     EntryView,
@@ -36,7 +37,7 @@ from service.rankings.schemas import (
 from service.rankings.tables import EntryRow, RankingRow
 from service.scoring import repository as scoring
 from service.scoring.errors import NotComparable, UnknownEstimator
-from service.scoring.evidence import NEEDS_REFERENCE, OF_THE_REFERENCE, Pair, needs_reference
+from service.scoring.evidence import NEEDS_REFERENCE, OF_THE_REFERENCE, needs_reference
 from service.scoring.panel import chosen
 from service.scoring.repository import StoredScore
 from service.webhooks.events import Event
@@ -70,7 +71,10 @@ def create(session: Session, project_id: str, request: RankingCreate, /) -> Rank
     dataset = datasets.get(session, project_id, request.dataset)
     if dataset.state == "refused":
         raise DatasetRefusedForRanking(f"Dataset '{dataset.name}' was refused: {(dataset.problem or {}).get('detail')}")
-    estimators, ordered_by = chosen_estimators(request.estimators, request.ordered_by)
+    named = request.estimators
+    if named is None and request.budget is not None:
+        named = list(racing.PANEL)
+    estimators, ordered_by = chosen_estimators(named, request.ordered_by)
     reference = references.find(session, project_id) if any(map(needs_reference, estimators)) else None
     if reference is None and needs_reference(ordered_by):
         raise ReferenceNeeded(f"To order models by it, '{ordered_by}' {NEEDS_REFERENCE}.")
@@ -87,6 +91,7 @@ def create(session: Session, project_id: str, request: RankingCreate, /) -> Rank
         ordered_by=ordered_by,
         reference=reference,
         model_ids=[model.id for model in candidates],
+        raced=request.budget is not None,
     )
     jobs.enqueue(
         session,
@@ -114,6 +119,8 @@ def why_not_comparable(estimator: str, widths: Iterable[int | None], /) -> str |
 def close_if_complete(session: Session, ranking: RankingRow, /, *, finishing_task: str) -> None:
     """Ends the ranking when its last task ends. The caller holds the ranking's row lock, so that one of them does."""
     if ranking.state in repository.ENDED or jobs.count_open(session, ranking.id, besides=finishing_task):
+        return
+    if ranking.race is not None and racing.advance(session, ranking):
         return
     entries = repository.entries(session, ranking.id)
     for entry in entries:
@@ -213,6 +220,7 @@ def show(session: Session, project_id: str, ident: str, /) -> RankingView:
         estimators=row.estimators,
         ordered_by=row.ordered_by,
         progress=_progress(session, row, list(entries.values())),
+        race=racing.view(row),
         entries=views,
         error=row.error if refusal is None else {"title": "The models cannot be ordered", "detail": refusal},
         created_at=row.created_at,
@@ -228,7 +236,10 @@ def state_of(session: Session, project_id: str, ident: str, /) -> str:
 def progress_of(session: Session, project_id: str, ident: str, /) -> RankingStatus:
     row = repository.get(session, project_id, ident)
     return RankingStatus(
-        id=row.id, state=row.state, progress=_progress(session, row, repository.entries(session, row.id))
+        id=row.id,
+        state=row.state,
+        progress=_progress(session, row, repository.entries(session, row.id)),
+        race=racing.view(row),
     )
 
 
@@ -259,16 +270,6 @@ def brief_dataset(row: DatasetRow, /) -> DatasetBrief:
     )
 
 
-def pair_of(ranking: RankingRow, fingerprint: str, extractor_id: str, /) -> Pair:
-    """What one model's scores in this ranking are computed from."""
-    return Pair(
-        fingerprint=fingerprint,
-        split=ranking.split or "",
-        extractor_id=extractor_id,
-        reference=ranking.reference_fingerprint,
-    )
-
-
 def _reference(session: Session, row: RankingRow) -> ReferenceBrief | None:
     if row.reference_dataset_id is None or row.reference_fingerprint is None:
         return None
@@ -285,9 +286,9 @@ def _entries(
         session, ranking.project_id, [e.extractor_id for e in entries.values() if e.extractor_id]
     )
     pairs = {
-        ident: pair_of(ranking, fingerprint, entry.extractor_id)
+        ident: pair_of(ranking, fingerprint, entry.extractor_id, sample=entry.sample)
         for ident, entry in entries.items()
-        if entry.extractor_id is not None and entry.state == "done"
+        if entry.extractor_id is not None and _has_scores(entry)
     }
     look = scoring.shown_scores if ranking.state in repository.ENDED else scoring.current_scores
     stored = look(session, ranking.project_id, pairs, ranking.estimators)
@@ -302,7 +303,8 @@ def _entries(
             else None
         )
     views = []
-    for place in order(keyed, direction=SPECS[ranking.ordered_by].direction, names=names):
+    samples = {ident: entry.sample for ident, entry in entries.items()}
+    for place in order_by_sample(keyed, samples, direction=SPECS[ranking.ordered_by].direction, names=names):
         entry, row = entries[place.model_id], rows[place.model_id]
         views.append(
             EntryView(
@@ -311,7 +313,10 @@ def _entries(
                 model=row.name,
                 model_id=row.id,
                 state=entry.state,
-                scores=_score_views(ranking, found[row.id]) if entry.state == "done" else {},
+                scores=_score_views(ranking, found[row.id]) if _has_scores(entry) else {},
+                sample=entry.sample,
+                chance=entry.chance,
+                dropped=entry.dropped,
                 params=row.params,
                 feature_dim=row.feature_dim,
                 images_per_second=speeds.get(entry.extractor_id or ""),
@@ -324,6 +329,10 @@ def _entries(
 
 def _score_views(ranking: RankingRow, scores: Mapping[str, StoredScore]) -> dict[str, ScoreView]:
     views = {}
+def _has_scores(entry: EntryRow) -> bool:
+    return entry.state == "done" or (entry.sample is not None and entry.state != "failed")
+
+
     for name in ranking.estimators:
         if (score := scores.get(name)) is not None:
             views[name] = ScoreView(

@@ -8,6 +8,7 @@ from estimators.catalog import SPECS, Need
 from service.core.canonical import canonical_sha256
 
 ALL_IMAGES = "all"
+NESTED = "nested-1"  # service.rankings.sampling's
 OF_THE_REFERENCE = frozenset({Need.BACKGROUND, Need.REFERENCE_FEATURES})
 NEEDS_REFERENCE = (
     "needs a reference set: name one with `zooscout reference set DATASET` or PUT /v1/reference, then rank again"
@@ -26,6 +27,7 @@ class Pair:
     split: str
     extractor_id: str
     reference: str | None  # fingerprint of the reference set
+    sample: int | None = None  # images of a nested sample; None: all of the split
 
     def evidence_ids(self, estimators: Iterable[str], /) -> dict[str, str]:
         """What each estimator's score is computed from; those that need a reference set are left out without one.
@@ -43,6 +45,8 @@ class Pair:
                     fingerprint=self.fingerprint,
                     split=self.split,
                     extractor_id=self.extractor_id,
+                    sample_rule=ALL_IMAGES if self.sample is None else NESTED,
+                    sample_size=self.sample,
                     background_id=self.reference if looks[0] else None,
                     reference_id=self.reference if looks[1] else None,
                 )

@@ -26,10 +26,13 @@ from service.models.schemas import ModelFilter
 from service.models.service import blame
 from service.prescores import service as prescores
 from service.prescores.schemas import PrescoreCreate
+from service.rankings import racing
 from service.rankings import repository as rankings
+from service.rankings.pairs import pair_of
 from service.rankings.planning import plan, queue_scoring
 from service.rankings.results import Failed, Scored, record
-from service.rankings.service import close_if_complete, pair_of
+from service.rankings.sampling import sample as nested_sample
+from service.rankings.service import close_if_complete
 from service.rankings.tables import RankingRow
 from service.scoring import repository as scores
 from service.scoring.arrays import read_arrays
@@ -178,9 +181,15 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
     from service.compute.group import compute_group
     from service.worker.workplace import workplace
 
+    sample: int | None = task.payload.get("sample")
     with context.database.write() as session:
         jobs.hold(session, task)
-        ranking = rankings.get(session, task.project_id, task.subject_id)
+        ranking = rankings.get(session, task.project_id, task.subject_id, lock=sample is not None)
+        if racing.out_of_time(session, ranking, model_ids):
+            session.flush()
+            jobs.finish(session, task, state=TaskState.DONE)
+            close_if_complete(session, ranking, finishing_task=task.id)
+            return
         dataset = datasets.get(session, task.project_id, ranking.dataset_id)
         entries = {e.model_id: e for e in rankings.entries(session, ranking.id) if e.state not in {"done", "failed"}}
         rows = models.by_ids(session, task.project_id, [ident for ident in model_ids if ident in entries])
@@ -190,10 +199,13 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         raise Conflict(f"Ranking {ranking.id} was planned before its dataset was sealed.")
     manifest = read_manifest(context.manifest_path(task.project_id, dataset.id))
     hashes, labels = images_of(manifest, cast(Split, ranking.split))
+    if sample is not None:
+        taken = nested_sample(labels, sample)
+        hashes, labels = [hashes[i] for i in taken], labels[taken]
 
     def lacking(extractor: str) -> list[str]:
         """What one that finished meanwhile, or an earlier reference set, has not left a score of."""
-        pair = pair_of(ranking, fingerprint, extractor)
+        pair = pair_of(ranking, fingerprint, extractor, sample=sample)
         with context.database.read() as session:
             known = scores.current_scores(session, task.project_id, {extractor: pair}, ranking.estimators)[extractor]
         return [name for name in pair.evidence_ids(ranking.estimators) if name not in known]
@@ -215,7 +227,7 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
                     return
                 if fate.blamed:
                     _blame(session, held, model_id, outcome.reason)
-            record(session, held, model_id, outcome, fingerprint=fingerprint)
+            record(session, held, model_id, outcome, fingerprint=fingerprint, sample=sample)
 
     counts = compute_group(
         {ident: ModelCard.from_json(rows[ident].card) for ident in model_ids if ident in rows},

@@ -40,6 +40,8 @@ PAIRS: list[tuple[type, type[BaseModel]]] = [
     (results.Scoring, scoring.ScoringView),
     (results.Score, rankings.ScoreView),
     (results.Entry, rankings.EntryView),
+    (results.Rung, rankings.RungView),
+    (results.Race, rankings.RaceView),
     (results.DatasetBrief, rankings.DatasetBrief),
     (results.ReferenceBrief, rankings.ReferenceBrief),
     (results.Progress, rankings.Progress),
