@@ -32,7 +32,7 @@ from benchmarks.truth.tables import HERE, Truth, measured, published, scores
 from service.compute.finetuning import DEFAULT
 from service.recommendations import prior
 
-LEAST = 4
+LEAST = 3
 
 
 def main() -> int:

@@ -115,7 +115,7 @@ def scored(
         return None
     entries = [entry for entry in ranking_rows.entries(session, row.id) if entry.state == "done"]
     pairs = {
-        entry.model_id: rankings.pair_of(row, dataset.fingerprint or "", entry.extractor_id)
+        entry.model_id: rankings.pair_of(row, dataset.fingerprint or "", entry.extractor_id, sample=entry.sample)
         for entry in entries
         if entry.extractor_id is not None
     }

@@ -38,15 +38,16 @@ class Forecast:
 def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | None, /) -> Forecast | None:
     """None where no score of the ranking foretells anything, or too little is known to fit anything to."""
     names = {name for of_model in scored.scores.values() for name in of_model}
-    probe = next((name for name in PROBES if name in names), None)
+    without = [dataset_id, *([fingerprint] if fingerprint else [])]
+    pairs = known.pairs(without=without)
+    probe = _probe([name for name in PROBES if name in names], pairs)
     wanted = tuple(n for n in shipped().estimators if n != probe and (n in names or n == "size"))
     if probe is None and not any(name in names for name in wanted):
         return None
     here = _here(known, dataset_id)
     target = pairs_of(TARGET, scored.scores, scored.params, accuracy=here, n_test=_tests(known, dataset_id))
     target = [p for p in target if probe is None or probe in p.probes]
-    without = [dataset_id, *([fingerprint] if fingerprint else [])]
-    pairs = [p for p in known.pairs(without=without) if probe is None or probe in p.probes]
+    pairs = [p for p in pairs if probe is None or probe in p.probes]
     places = tuple(known.places(without=without))
     if not target or len({p.dataset for p in pairs}) < FEWEST:
         return None
@@ -81,7 +82,7 @@ def left_out(known: Known, wanted: Sequence[Own], /) -> list[tuple[Own, Mapping[
     """Weighted tau and both regrets of each of these datasets, foretold without its outcomes."""
     pairs = known.pairs(without=[o.fingerprint for own in wanted for o in own.outcomes if o.fingerprint])
     ours = [p for own in wanted for p in own.pairs if p.accuracy is not None]
-    probe = next((name for name in PROBES if any(name in p.probes for p in ours)), None)
+    probe = _probe(PROBES, ours)
     pairs = [p for p in pairs if probe is None or probe in p.probes]
     columns = tuple(n for n in shipped().estimators if n != probe)
     places = tuple(known.places())
@@ -91,6 +92,11 @@ def left_out(known: Known, wanted: Sequence[Own], /) -> list[tuple[Own, Mapping[
     held = fits.together.check.held if fits.together and fits.together.check else {}
     found = ((own, held.get(fits.numbered.datasets.get(own.key, -1))) for own in wanted)
     return [(own, dict(of.items())) for own, of in found if of]
+
+
+def _probe(names: Sequence[str], pairs: Sequence[Pair]) -> str | None:
+    """The one that most rows have; of two alike the first."""
+    return max(names, key=lambda name: sum(name in p.probes for p in pairs), default=None)
 
 
 def _check(together: Fitted | None) -> CheckOf | None:
