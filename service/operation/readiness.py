@@ -14,6 +14,7 @@ from service.operation import stored
 from service.operation.checks import State
 
 STORE_SECONDS = 10.0  # a probe writes a few small files, or objects that cost money
+HUNG_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,13 @@ class Prober:
         return Readiness(database, migrated, self._store_answers(), workers)
 
     def _store_answers(self) -> bool:
-        with self._lock:
+        # A store that hangs must not take one thread after another with it: meanwhile the last answer counts.
+        if not self._lock.acquire(blocking=False):
+            return self._store and time.monotonic() - self._store_at < HUNG_SECONDS
+        try:
             if time.monotonic() - self._store_at >= STORE_SECONDS:
-                self._store = stored.store(self._settings).state is State.OK
                 self._store_at = time.monotonic()
+                self._store = stored.store(self._settings).state is State.OK
             return self._store
+        finally:
+            self._lock.release()

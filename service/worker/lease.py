@@ -66,7 +66,7 @@ class LeaseKeeper:
                     )
                     jobs.worker_seen(session, self._worker[0], device=self._worker[1])
             except Exception:  # the database may be away for a moment; the lease outlasts that or is lost
-                log.warning("lease.renewal_failed", task=self._task.id, exc_info=True)
+                log.warning("lease.renewal_failed", **self._task.names, exc_info=True)
                 continue
             if not held:
                 self.lost.set()
