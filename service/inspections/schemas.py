@@ -58,3 +58,17 @@ class NeighboursView(BaseModel):
     images: int = Field(description="images of the dataset")
     exact: bool = Field(description="the image was compared with every one searched")
     index: str
+
+
+class MapPoint(ImageView):
+    x: float
+    y: float
+
+
+class MapView(BaseModel):
+    dataset_id: str
+    model: str
+    extractor_id: str
+    points: list[MapPoint] = Field(description="at most 2,000 images, a fair sample where there are more")
+    embedded: int = Field(description="images of the dataset that the model has embedded")
+    shares: tuple[float, float] = Field(description="of the features' variance along each of the two axes")

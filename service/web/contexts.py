@@ -6,7 +6,7 @@ from typing import Any
 from estimators.catalog import EstimatorSpec
 from service.datasets.samples import ClassSample
 from service.datasets.schemas import DatasetView, ReferenceView
-from service.inspections.schemas import InspectionView, NeighboursView
+from service.inspections.schemas import InspectionView, MapView, NeighboursView
 from service.jobs.model import Queue, WorkerView
 from service.keys.schemas import KeyView
 from service.models.schemas import ModelFilter, ModelView
@@ -79,6 +79,16 @@ class NeighboursPage(Page):
 
 
 @dataclass(frozen=True, slots=True)
+class MapPage(Page):
+    dataset: DatasetView
+    models: list[str]  # names to choose from
+    asked: str
+    found: MapView | None
+    figure: dict[str, Any] | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewRankingPage(Page):
     datasets: list[DatasetView]
     dataset: str | None
@@ -90,6 +100,7 @@ class NewRankingPage(Page):
     panel: list[EstimatorSpec]
     chosen: list[str]
     ordered_by: str
+    budget: str  # as it was typed
     has_reference: bool
 
 

@@ -21,7 +21,8 @@ from service.models.schemas import ModelFilter
 from service.outcomes import service as outcomes
 from service.outcomes.schemas import OutcomeCreate
 from service.rankings import service as rankings
-from service.web.contexts import DatasetPage, DatasetsPage, NeighboursPage
+from service.web.contexts import DatasetPage, DatasetsPage, MapPage, NeighboursPage
+from service.web.figures import map_figure
 from service.web.forms import FormDep, judged
 from service.web.rendering import render
 
@@ -148,6 +149,46 @@ def show_neighbours(
                 problems.append(str(error))
     page = NeighboursPage(dataset=view, image=image, models=names, asked=asked, found=found, problems=problems)
     return render(request, "neighbours.html", page)
+
+
+@router.get("/datasets/{dataset}/map")
+def show_map(
+    request: Request,
+    app: AppDep,
+    project: ProjectDep,
+    dataset: str,
+    model: Annotated[str, Query(max_length=300)] = "",
+) -> HTMLResponse:
+    with app.database.read() as session:
+        view = datasets.show(session, project, dataset)
+        names = model_names(session, project)
+    found, problem = None, None
+    if model:
+        from service.embeddings.opening import open_store  # loads FAISS
+        from service.inspections.mapping import dataset_map
+
+        store = open_store(app.settings, app.database)
+        try:
+            with app.database.read() as session:
+                found = dataset_map(
+                    session,
+                    project,
+                    dataset=view.id,
+                    model=model,
+                    manifest_root=app.settings.manifest_root,
+                    store=store,
+                )
+        except ServiceError as error:
+            problem = str(error)
+    page = MapPage(
+        dataset=view,
+        models=names,
+        asked=model,
+        found=found,
+        figure=None if found is None else map_figure(found),
+        problem=problem,
+    )
+    return render(request, "map.html", page)
 
 
 @router.post("/datasets/{dataset}/inspections")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from estimators.catalog import SPECS, Direction
+from service.inspections.schemas import MapPoint, MapView
 from service.rankings.display import heading, notes, value_and_error
 from service.rankings.schemas import EntryView, RankingView
 from service.recommendations.model import Recommendation
@@ -12,6 +13,11 @@ from service.scoring.errors import UnknownEstimator
 FIRST, OTHERS = "#0b6e4f", "#5a6b7b"
 ROW_PIXELS, MARGIN_PIXELS = 24, 150
 SHOWN = 50
+_MARKS = (  # readable without colours, on light and on dark
+    ("#2a78b8", "circle"), ("#d9782d", "square"), ("#4a9b5f", "diamond"), ("#c2508a", "triangle-up"),
+    ("#8a6fc0", "cross"), ("#b58a2a", "x"), ("#3aa6a6", "triangle-down"), ("#b5564c", "star"),
+    ("#7d8a3a", "pentagon"), ("#6b84a8", "hexagon"),
+)  # fmt: skip
 _SPEEDS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 1.5, 2, 3, 5, 7)]
 
 
@@ -179,6 +185,41 @@ def expected_figure(found: Recommendation, /) -> dict[str, Any] | None:
         "showlegend": False,
     }
     return {"data": [dots], "layout": layout}
+
+
+def map_figure(found: MapView, /) -> dict[str, Any]:
+    """Images as points, a colour and a mark for each of the largest classes; grey for the others."""
+    by_class: dict[str, list[MapPoint]] = {}
+    for point in found.points:
+        by_class.setdefault(point.label, []).append(point)
+    largest = sorted(sorted(by_class), key=lambda label: -len(by_class[label]))
+    named, others = largest[: len(_MARKS)], largest[len(_MARKS) :]
+    groups = [(label, by_class[label], mark) for label, mark in zip(named, _MARKS, strict=False)]
+    if others:
+        rest = [point for label in others for point in by_class[label]]
+        groups.insert(0, (f"{len(others)} other classes", rest, (OTHERS, "circle-open")))
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": label,
+            "x": [_digits(point.x) for point in points],
+            "y": [_digits(point.y) for point in points],
+            "marker": {"size": 7, "color": colour, "symbol": symbol, "opacity": 0.8},
+            "text": [f"{point.label}<br>{point.path}" for point in points],
+            "hovertemplate": "%{text}<extra></extra>",
+        }
+        for label, points, (colour, symbol) in groups
+    ]
+    layout = {
+        "xaxis": {"title": {"text": "first axis"}, "zeroline": False},
+        "yaxis": {"title": {"text": "second axis"}, "zeroline": False, "scaleanchor": "x"},
+        "height": 560,
+        "margin": {"r": 20, "t": 20},
+        "template": "plotly_white",
+        "showlegend": True,
+    }
+    return {"data": traces, "layout": layout}
 
 
 def tie_groups(entries: Sequence[EntryView], /) -> list[tuple[int, int]]:

@@ -53,6 +53,7 @@ def new_ranking(request: Request, app: AppDep, project: ProjectDep) -> HTMLRespo
             panel=[spec for spec in SPECS.values() if spec.needs <= GATHERED],
             chosen=asked.getlist("estimator") or list(DEFAULT_PANEL),
             ordered_by=asked.get("ordered_by") or "logme",
+            budget=asked.get("budget", ""),
             has_reference=references.find(session, project) is not None,
         )
     return render(request, "new_ranking.html", page)
@@ -75,7 +76,7 @@ def create_ranking(app: AppDep, project: ProjectDep, form: FormDep) -> RedirectR
         models = form.filled(*FIELDS)
         for name in {"min_params", "max_params"} & models.keys():
             models[name] = str(round(float(models[name]) * MILLION))
-    given = {"dataset": form.one("dataset") or "", "models": models, **form.filled("ordered_by")}
+    given = {"dataset": form.one("dataset") or "", "models": models, **form.filled("ordered_by", "budget")}
     if estimators := form.every("estimator"):
         given["estimators"] = estimators
     body = judged(RankingCreate, given)

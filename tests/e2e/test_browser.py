@@ -155,6 +155,11 @@ def test_a_zip_is_uploaded_ranked_and_looked_at(site: Site, seen: Watched, tmp_p
     page.get_by_role("link", name="tiny_resnet.a").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("tiny_resnet.a")
     expect(page.locator("#record + div")).to_contain_text("trees")
+    page.get_by_role("link", name="map", exact=True).click()
+    expect(page.locator(".plot svg.main-svg").first).to_be_visible(timeout=20_000)
+    assert page.locator(".plot path.point").count() > 20
+    site.addresses["map"] = page.url.removeprefix(site.url)
+    page.go_back()
     site.addresses["model"] = page.url.removeprefix(site.url)
 
 

@@ -87,6 +87,18 @@ def test_it_embeds_each_distinct_image_once_and_a_second_one_embeds_nothing(insp
     assert [one["id"] for one in service.call("GET", f"/v1/datasets/{dataset['id']}")["inspections"]] == [made["id"]]
 
 
+def test_a_map_has_every_image_that_the_model_has_embedded(inspected, tiny_zoo: TinyZoo) -> None:
+    service, dataset, *_ = inspected
+    path = f"/v1/datasets/{dataset['id']}/map"
+    found = service.call("GET", path, params={"model": tiny_zoo.names[1]})
+    assert len(found["points"]) == found["embedded"] > 20
+    assert {point["label"] for point in found["points"]} == set(dataset["classes"])
+    assert 1 >= sum(found["shares"]) > found["shares"][0] > found["shares"][1] > 0
+    other = service.sealed(zipped(class_folders(each=3, seed=77)), name="never ranked")
+    problem = service.call("GET", f"/v1/datasets/{other['id']}/map", 409, params={"model": tiny_zoo.names[1]})
+    assert "rank it on the dataset first" in problem["detail"]
+
+
 def test_neighbours_by_path_and_by_hash(inspected, tiny_zoo: TinyZoo) -> None:
     service, dataset, _ = inspected
     path = f"/v1/datasets/{dataset['id']}/neighbours"

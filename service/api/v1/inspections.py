@@ -9,7 +9,7 @@ from service.api.deps import AppDep, ProjectDep
 from service.api.once import Made, OnceDep
 from service.api.quotas import check_tasks
 from service.inspections import service as inspections
-from service.inspections.schemas import InspectionCreate, InspectionView, NeighboursView
+from service.inspections.schemas import InspectionCreate, InspectionView, MapView, NeighboursView
 
 router = APIRouter(tags=["inspections"])
 MAX_NEIGHBOURS = 200
@@ -65,4 +65,22 @@ def show_neighbours(
             k=k,
             manifest_root=app.settings.manifest_root,
             store=store,
+        )
+
+
+@router.get("/datasets/{dataset}/map", summary="A dataset in two dimensions, as a model sees it")
+def show_map(
+    app: AppDep,
+    project: ProjectDep,
+    dataset: str,
+    model: Annotated[str, Query(max_length=300, description="id or name")],
+) -> MapView:
+    """Images that the model has embedded, at most 2,000, on the first two principal axes of their features."""
+    from service.embeddings.opening import open_store  # loads FAISS
+    from service.inspections.mapping import dataset_map
+
+    store = open_store(app.settings, app.database)
+    with app.database.read() as session:
+        return dataset_map(
+            session, project, dataset=dataset, model=model, manifest_root=app.settings.manifest_root, store=store
         )

@@ -17,6 +17,7 @@ PAGES: dict[str, type[Page]] = {
     "datasets.html": contexts.DatasetsPage,
     "dataset.html": contexts.DatasetPage,
     "neighbours.html": contexts.NeighboursPage,
+    "map.html": contexts.MapPage,
     "new_ranking.html": contexts.NewRankingPage,
     "rankings.html": contexts.RankingsPage,
     "ranking.html": contexts.RankingPage,
