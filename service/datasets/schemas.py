@@ -33,7 +33,7 @@ class DatasetView(BaseModel):
         default=None, description="the dataset that this is a version of, as long as that is not removed"
     )
     changes: dict[str, Any] | None = Field(default=None, description="of a version: what differs from its parent")
-    report: dict[str, Any] | None
+    report: dict[str, Any] | None = Field(description="of one dataset, not in lists")
     inspections: list[InspectionBrief] = Field(default_factory=list, description="of one dataset, not in lists")
     problem: dict[str, Any] | None
     progress: dict[str, Any]

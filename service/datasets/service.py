@@ -168,20 +168,21 @@ def version_digest(
 
 
 def show(session: Session, project_id: str, ident: str, /) -> DatasetView:
-    return _view(session, repository.get(session, project_id, ident))
+    row = repository.get(session, project_id, ident)
+    return _view(session, row, report=row.report)
 
 
 def versions_of(session: Session, dataset_id: str, /, *, limit: int) -> list[DatasetView]:
     """Made from it directly, newest first."""
-    return [_view(session, row) for row in repository.versions_of(session, dataset_id, limit=limit)]
+    return [_view(session, row, report=row.report) for row in repository.versions_of(session, dataset_id, limit=limit)]
 
 
 def list_datasets(session: Session, project_id: str, /, *, limit: int = 50, cursor: str | None = None) -> DatasetPage:
     page = repository.list_page(session, project_id, limit=min(limit, MAX_LIMIT), cursor=cursor)
-    return DatasetPage(items=[_view(session, row) for row in page.items], next_cursor=page.next_cursor)
+    return DatasetPage(items=[_view(session, row, report=None) for row in page.items], next_cursor=page.next_cursor)
 
 
-def _view(session: Session, row: DatasetRow) -> DatasetView:
+def _view(session: Session, row: DatasetRow, *, report: dict[str, Any] | None) -> DatasetView:
     tasks = jobs.tasks_of(session, row.id) if row.state == "checking" else []
     return DatasetView(
         id=row.id,
@@ -193,7 +194,7 @@ def _view(session: Session, row: DatasetRow) -> DatasetView:
         classes=row.classes,
         parent_id=row.parent_id,
         changes=row.changes,
-        report=row.report,
+        report=report,
         problem=row.problem,
         progress=dict(tasks[-1].progress) if tasks else {},
         created_at=row.created_at,

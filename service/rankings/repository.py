@@ -14,6 +14,7 @@ from service.core.pagination import Cursor, Page
 from service.datasets.tables import ReferenceSetRow
 from service.rankings.tables import EntryRow, RankingRow
 
+AT_ONCE = 100  # rankings: of many more PostgreSQL reads the whole table of entries
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -29,8 +30,8 @@ def add(
     reference: ReferenceSetRow | None,
     model_ids: Sequence[str],
     prescore_id: str | None = None,
-) -> RankingRow:
     raced: bool = False,
+) -> RankingRow:
     row = RankingRow(
         id=new_id("rk"),
         project_id=project_id,
@@ -42,8 +43,8 @@ def add(
         reference_fingerprint=None if reference is None else reference.fingerprint,
         state="queued",
         prescore_id=prescore_id,
-        created_at=utc_now(),
         race={} if raced else None,
+        created_at=utc_now(),
     )
     session.add(row)
     session.flush()
@@ -60,22 +61,25 @@ def get(session: Session, project_id: str, ident: str, /, *, lock: bool = False)
     return row
 
 
-def entries(session: Session, ranking_id: str, /) -> list[EntryRow]:
 def now(session: Session, /) -> float:
     """By the database's clock, in seconds since 1970."""
     return session.execute(select(db_epoch())).scalar_one()
 
 
+def entries(session: Session, ranking_id: str, /) -> list[EntryRow]:
     return list(session.scalars(select(EntryRow).where(EntryRow.ranking_id == ranking_id).order_by(EntryRow.model_id)))
 
 
 def count_entries(session: Session, ranking_ids: Sequence[str], /) -> dict[str, int]:
-    query = (
-        select(EntryRow.ranking_id, func.count())
-        .where(EntryRow.ranking_id.in_(ranking_ids))
-        .group_by(EntryRow.ranking_id)
-    )
-    return {ident: n for ident, n in session.execute(query)}
+    found: dict[str, int] = {}
+    for start in range(0, len(ranking_ids), AT_ONCE):
+        query = (
+            select(EntryRow.ranking_id, func.count())
+            .where(EntryRow.ranking_id.in_(ranking_ids[start : start + AT_ONCE]))
+            .group_by(EntryRow.ranking_id)
+        )
+        found |= {ident: n for ident, n in session.execute(query)}
+    return found
 
 
 def set_entries(

@@ -247,7 +247,7 @@ def list_rankings(
     session: Session, project_id: str, /, *, limit: int = 50, cursor: str | None = None, dataset_id: str | None = None
 ) -> RankingPage:
     page = repository.list_page(session, project_id, limit=min(limit, MAX_LIMIT), cursor=cursor, dataset_id=dataset_id)
-    known = datasets.by_ids(session, project_id, [row.dataset_id for row in page.items])
+    known = datasets.briefs(session, project_id, [row.dataset_id for row in page.items])
     counts = repository.count_entries(session, [row.id for row in page.items])
     items = [
         RankingBrief(
@@ -273,7 +273,7 @@ def brief_dataset(row: DatasetRow, /) -> DatasetBrief:
 def _reference(session: Session, row: RankingRow) -> ReferenceBrief | None:
     if row.reference_dataset_id is None or row.reference_fingerprint is None:
         return None
-    dataset = datasets.by_ids(session, row.project_id, [row.reference_dataset_id]).get(row.reference_dataset_id)
+    dataset = datasets.briefs(session, row.project_id, [row.reference_dataset_id]).get(row.reference_dataset_id)
     name = None if dataset is None else dataset.name
     return ReferenceBrief(id=row.reference_dataset_id, name=name, fingerprint=row.reference_fingerprint)
 
@@ -291,7 +291,7 @@ def _entries(
         if entry.extractor_id is not None and _has_scores(entry)
     }
     look = scoring.shown_scores if ranking.state in repository.ENDED else scoring.current_scores
-    stored = look(session, ranking.project_id, pairs, ranking.estimators)
+    stored = look(session, ranking.project_id, pairs, ranking.estimators, replicates_of=[ranking.ordered_by])
     found = {ident: stored.get(ident, {}) for ident in entries}
     names = {ident: row.name for ident, row in rows.items()}
     keyed: dict[str, Score | None] = {}
@@ -327,12 +327,12 @@ def _entries(
     return views
 
 
-def _score_views(ranking: RankingRow, scores: Mapping[str, StoredScore]) -> dict[str, ScoreView]:
-    views = {}
 def _has_scores(entry: EntryRow) -> bool:
     return entry.state == "done" or (entry.sample is not None and entry.state != "failed")
 
 
+def _score_views(ranking: RankingRow, scores: Mapping[str, StoredScore]) -> dict[str, ScoreView]:
+    views = {}
     for name in ranking.estimators:
         if (score := scores.get(name)) is not None:
             views[name] = ScoreView(

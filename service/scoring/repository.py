@@ -1,10 +1,10 @@
 """Stored scores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import case, delete, select, true
 from sqlalchemy.orm import Session
 
 from estimators.catalog import SPECS
@@ -13,6 +13,8 @@ from service.core.errors import NotFound
 from service.core.ids import new_id
 from service.scoring.evidence import DEFAULT_PARAMS_ID, Pair
 from service.scoring.tables import ScoreRow, ScoringRow
+
+AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +42,40 @@ _KEPT = (
     ScoreRow.degenerate,
     ScoreRow.seconds,
     ScoreRow.diagnostics,
-    ScoreRow.replicates,
 )
 
 
 def current_scores(
-    session: Session, project_id: str, pairs: Mapping[str, Pair], estimators: Sequence[str], /
+    session: Session,
+    project_id: str,
+    pairs: Mapping[str, Pair],
+    estimators: Sequence[str],
+    /,
+    *,
+    replicates_of: Collection[str] | None = None,
 ) -> dict[str, dict[str, StoredScore]]:
-    """For each named pair, the stored scores of today's versions of these estimators."""
+    """For each named pair, the stored scores of today's versions of these estimators.
+
+    `replicates_of` names those whose replicates are read (None: all): of thousands of scores they take the longest.
+    """
     versions = {name: SPECS[name].version for name in estimators if name in SPECS}
-    return _of_versions(_stored_on(session, project_id, pairs, estimators), versions)
+    return _of_versions(_stored_on(session, project_id, pairs, estimators, replicates_of), versions)
 
 
 def shown_scores(
-    session: Session, project_id: str, pairs: Mapping[str, Pair], estimators: Sequence[str], /
+    session: Session,
+    project_id: str,
+    pairs: Mapping[str, Pair],
+    estimators: Sequence[str],
+    /,
+    *,
+    replicates_of: Collection[str] | None = None,
 ) -> dict[str, dict[str, StoredScore]]:
     """The same, but of the newest version that all pairs with a score have: a ranking that ended keeps its numbers.
 
     Scores of two versions of an estimator are not comparable, so that one version goes for all.
     """
-    stored = _stored_on(session, project_id, pairs, estimators)
+    stored = _stored_on(session, project_id, pairs, estimators, replicates_of)
     versions: dict[str, int] = {}
     for estimator in estimators:
         held = [found for by_name in stored.values() if (found := set(by_name.get(estimator, {})))]
@@ -69,12 +85,17 @@ def shown_scores(
 
 
 def _stored_on(
-    session: Session, project_id: str, pairs: Mapping[str, Pair], estimators: Sequence[str]
+    session: Session,
+    project_id: str,
+    pairs: Mapping[str, Pair],
+    estimators: Sequence[str],
+    replicates_of: Collection[str] | None,
 ) -> dict[str, dict[str, dict[int, StoredScore]]]:
     """By pair, estimator and version."""
     wanted = {name: pair.evidence_ids(estimators) for name, pair in pairs.items()}
     on: dict[tuple[str, str], dict[int, StoredScore]] = {}
-    for ident, score in _scores_on(session, project_id, {i for ids in wanted.values() for i in ids.values()}):
+    evidence = {i for ids in wanted.values() for i in ids.values()}
+    for ident, score in _scores_on(session, project_id, evidence, replicates_of):
         if score.params_id == DEFAULT_PARAMS_ID:
             on.setdefault((ident, score.estimator), {})[score.version] = score
     return {
@@ -92,20 +113,24 @@ def _of_versions(
     }
 
 
-def _scores_on(session: Session, project_id: str, evidence_ids: set[str]) -> Iterator[tuple[str, StoredScore]]:
+def _scores_on(
+    session: Session, project_id: str, evidence_ids: set[str], replicates_of: Collection[str] | None
+) -> Iterator[tuple[str, StoredScore]]:
     ordered = sorted(evidence_ids)
-    for start in range(0, len(ordered), 500):
-        query = select(ScoreRow.evidence_id, *_KEPT).where(
-            ScoreRow.project_id == project_id, ScoreRow.evidence_id.in_(ordered[start : start + 500])
+    wanted = true() if replicates_of is None else ScoreRow.estimator.in_(replicates_of)
+    columns: Sequence[Any] = (*_KEPT, case((wanted, ScoreRow.replicates)))
+    for start in range(0, len(ordered), AT_ONCE):
+        query = select(ScoreRow.evidence_id, *columns).where(
+            ScoreRow.project_id == project_id, ScoreRow.evidence_id.in_(ordered[start : start + AT_ONCE])
         )
-        for ident, *kept, replicates in session.execute(query):
-            yield ident, StoredScore(*kept, replicates=tuple(replicates))
+        for ident, *kept, found in session.execute(query):
+            yield ident, StoredScore(*kept, tuple(found or ()))  # type: ignore[call-arg]
 
 
 def record(session: Session, scores: Sequence[StoredScore], pair: Pair, /, *, project_id: str) -> None:
     """Keeps what is new; a score that is already there stays. One without its evidence is no score and is not kept."""
     evidence = pair.evidence_ids(score.estimator for score in scores)
-    stored = _scores_on(session, project_id, set(evidence.values()))
+    stored = _scores_on(session, project_id, set(evidence.values()), ())
     known = {(ident, s.estimator, s.version, s.params_id) for ident, s in stored}
     for score in scores:
         ident = evidence.get(score.estimator)
