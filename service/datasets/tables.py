@@ -12,7 +12,8 @@ from service.core.db import Base
 class DatasetRow(Base):
     __tablename__ = "datasets"
     __table_args__ = (
-        Index("ix_datasets_project_id_created_at", "project_id", "created_at"),
+        Index("ix_datasets_project_id_id", "project_id", "id"),
+        Index("ix_datasets_project_id_name", "project_id", "name"),
         Index("ix_datasets_project_id_source_digest", "project_id", "source_digest"),
         Index("ix_datasets_project_id_fingerprint", "project_id", "fingerprint"),
         Index("ix_datasets_parent_id", "parent_id"),

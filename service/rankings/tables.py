@@ -11,7 +11,7 @@ from service.core.db import Base
 
 class RankingRow(Base):
     __tablename__ = "rankings"
-    __table_args__ = (Index("ix_rankings_project_id_created_at", "project_id", "created_at"),)
+    __table_args__ = (Index("ix_rankings_project_id_id", "project_id", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
