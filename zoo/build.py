@@ -12,7 +12,7 @@ import torch
 from zoo.catalog import ModelCard
 from zoo.checkpoints import StateDict, check, checkpoint_format, load_state_dict
 from zoo.errors import BadCard, UnknownArchitecture, WeightsMismatch
-from zoo.libraries import open_clip, timm
+from zoo.libraries import open_clip, timm, transformers
 from zoo.matching import apply, head_classes, without_head
 from zoo.uris import RegistryUri
 
@@ -46,6 +46,8 @@ def build(card: ModelCard, path: Path, /) -> Built:
             built = _timm(card, load_state_dict(path))
         case "open_clip":
             built = _open_clip(card, path)
+        case "transformers":
+            raise BadCard(f"{card.name} reads texts: it is built by zoo.text, and is not fine-tuned here")
     built.module.float().eval().requires_grad_(requires_grad=False)
     return built
 
@@ -57,6 +59,8 @@ def require_architecture(card: ModelCard, /) -> None:
             known = timm().is_model(card.architecture)
         case "open_clip":
             known = card.architecture in open_clip().list_models()
+        case "transformers":
+            known = card.architecture in transformers().CONFIG_MAPPING
     if not known:
         raise UnknownArchitecture(card.architecture, library=card.library)
 

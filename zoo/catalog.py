@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
 from zoo.errors import BadCard
+from zoo.text_config import TOKENIZER_VERSION, TextConfig
 from zoo.uris import RegistryUri, WeightsUri, parse_weights_uri
 
-Library = Literal["timm", "open_clip"]
+Library = Literal["timm", "open_clip", "transformers"]
+Modality = Literal["image", "text"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 CropMode = Literal["center", "squash", "border"]
 MatchRule = Literal["name", "order"]
@@ -19,6 +21,9 @@ JsonValue = str | int | float | bool | None | list[Any] | dict[str, Any]
 
 DECODER_VERSION = 1
 """+1 whenever the pixels that `zoo.preprocess` makes of the same bytes change."""
+
+MODALITIES: dict[Library, Modality] = {"timm": "image", "open_clip": "image", "transformers": "text"}
+"""What the models of a library are given."""
 
 _LAYER: dict[Library, str] = {"timm": "pre_logits", "open_clip": "image_embedding"}
 _POOLING: dict[Library, str] = {"timm": "architecture", "open_clip": "architecture"}
@@ -161,6 +166,7 @@ class ModelCard:
         macs: multiply-adds of one image at the card's input size, without the head.
         feature_dim: width of the pooled features before the head.
         preprocess: how an image becomes the input.
+        text: how a text becomes features; of text encoders, and of them alone.
         num_classes: classes of the source classifier; 0 means that there is none, None that the weights decide.
         licence: of the weights, as published.
         pretrained_on: source data, derived from the tag by `zoo.pretraining`.
@@ -175,6 +181,7 @@ class ModelCard:
     tag: str
     weights: WeightsRef
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    text: TextConfig | None = None
     arch_kwargs: Mapping[str, JsonValue] = field(default_factory=dict, hash=False)
     family: str | None = None
     params: int | None = None
@@ -193,6 +200,8 @@ class ModelCard:
         _matches(self.name, _NAME, "name may hold letters, digits, '_', '-', '.', '+' and '@' only, 200 at most")
         if not isinstance(self.weights, WeightsRef) or not isinstance(self.preprocess, PreprocessConfig):
             raise BadCard("weights and preprocess must be objects")
+        if not isinstance(self.text, TextConfig | None):
+            raise BadCard("text must be an object")
         for key in ("family", "licence", "pretrained_on", "hub_id"):
             if not isinstance(getattr(self, key), str | None):
                 raise BadCard(f"{key} must be text, not {getattr(self, key)!r}")
@@ -223,12 +232,26 @@ class ModelCard:
             raise BadCard("open_clip weights match by name only")
         if any(not isinstance(v, str) for v in self.tags.values()):
             raise BadCard("tags must map text to text")
+        if (self.text is not None) != (self.modality == "text"):
+            raise BadCard(f"a model of {self.library} reads {self.modality}s: text settings go with transformers alone")
+        if self.modality == "text" and (self.arch_kwargs or self.weights.match != "name"):
+            raise BadCard("a text encoder is built as its own config.json says: no arch_kwargs, and match by name")
+
+    @property
+    def modality(self) -> Modality:
+        return MODALITIES[self.library]
+
+    @property
+    def signature(self) -> str:
+        """Models that share it are given the same input, and embed it together."""
+        return self.preprocess.signature if self.text is None else "text"
 
     def to_json(self) -> dict[str, JsonValue]:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         return plain | {
             "weights": self.weights.to_json(),
             "preprocess": self.preprocess.to_json(),
+            "text": None if self.text is None else self.text.to_json(),
             "arch_kwargs": dict(self.arch_kwargs),
             "tags": dict(self.tags),
         }
@@ -240,6 +263,8 @@ class ModelCard:
             known["weights"] = WeightsRef.from_json(known["weights"])
         if isinstance(known.get("preprocess"), Mapping):
             known["preprocess"] = PreprocessConfig.from_json(known["preprocess"])
+        if isinstance(known.get("text"), Mapping):
+            known["text"] = TextConfig.from_json(known["text"])
         return cls(**known)
 
 
@@ -281,6 +306,16 @@ def extractor_id(card: ModelCard, /, *, weights_sha256: str, precision: Precisio
     """Identity of the features: everything that can change their value, and nothing that cannot (name, licence)."""
     _matches(weights_sha256, _SHA256, "weights_sha256 must be 64 lower-case hexadecimal digits")
     _one_of(precision, get_args(Precision), "precision")
+    if card.text is not None:
+        text = {
+            "library": card.library,
+            "architecture": card.architecture,
+            "weights_sha256": weights_sha256,
+            "text": card.text.to_json(),
+            "precision": precision,
+            "tokenizer_version": TOKENIZER_VERSION,
+        }
+        return hashlib.sha256(canonical_json(text).encode()).hexdigest()
     identity = {
         "library": card.library,
         "architecture": card.architecture,

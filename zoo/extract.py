@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo.build import build, require_architecture
 from zoo.catalog import ModelCard, Precision, extractor_id
-from zoo.errors import ExtractionFailed
+from zoo.errors import BadCard, ExtractionFailed
 from zoo.fold import folded
 from zoo.weights import fetch
 
@@ -79,7 +79,7 @@ class Extractor:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
             given = f"{pixels.dtype} {tuple(pixels.shape)}"
             raise ExtractionFailed(name, reason=f"takes uint8 [N, {', '.join(map(str, expected))}], not {given}")
-        with torch.inference_mode(), _arithmetic(self.device, self.precision):
+        with torch.inference_mode(), arithmetic(self.device, self.precision):
             here = pixels.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
             # Divided, subtracted and divided in this order, as torchvision does: the inputs then agree to the bit.
             inputs = here.float().div_(255).sub_(self._mean).div_(self._std)
@@ -146,6 +146,8 @@ def _run(module: nn.Module, card: ModelCard, inputs: torch.Tensor, /) -> tuple[t
             if card.num_classes == 0:
                 return features, None
             return features, module.forward_head(unpooled)  # type: ignore[operator]
+        case "transformers":
+            raise BadCard(f"{card.name} reads texts, not images")
 
 
 def load(
@@ -221,7 +223,7 @@ def _params_without_head(module: nn.Module, /) -> int:
 
 
 @contextmanager
-def _arithmetic(device: torch.device, precision: Precision, /) -> Iterator[None]:
+def arithmetic(device: torch.device, precision: Precision, /) -> Iterator[None]:
     if precision != "float32":
         with torch.autocast(device.type, dtype=_DTYPES[precision]):
             yield

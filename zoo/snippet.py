@@ -11,6 +11,8 @@ def snippet(card: ModelCard, /) -> str:
             lines = _timm(card)
         case "open_clip":
             lines = _open_clip(card)
+        case "transformers":
+            lines = _transformers(card)
     return "\n".join(lines) + "\n"
 
 
@@ -50,6 +52,37 @@ def _open_clip(card: ModelCard, /) -> list[str]:
         *sorted({*imports, "import open_clip"}),
         "",
         f'model = open_clip.create_model("{card.architecture}", pretrained={place}{arguments})',
+    ]
+
+
+def _transformers(card: ModelCard, /) -> list[str]:
+    parsed = card.weights.parsed
+    revision = ""
+    match parsed:
+        case HubUri():
+            place = repr(parsed.repo)
+            revision = f", revision={parsed.revision!r}" if parsed.revision else ""
+        case FileUri():
+            place = repr(parsed.path.removesuffix("/model.safetensors"))
+        case WheelUri():
+            place = repr(parsed.member.rpartition("/")[0])  # as the wheel unpacks
+        case RegistryUri():
+            place = repr(parsed.architecture)
+    settings = card.text
+    layer = settings.layer if settings is not None and settings.layer is not None else -1
+    length = "" if settings is None or settings.max_length is None else f", max_length={settings.max_length}"
+    if settings is not None and settings.pooling == "cls":
+        pool = ["features = hidden[:, 0]"]
+    else:
+        pool = ['mask = tokens["attention_mask"].unsqueeze(-1)', "features = (hidden * mask).sum(1) / mask.sum(1)"]
+    return [
+        "from transformers import AutoModel, AutoTokenizer",
+        "",
+        f"model = AutoModel.from_pretrained({place}{revision}).eval()",
+        f"tokenizer = AutoTokenizer.from_pretrained({place}{revision})",
+        f'tokens = tokenizer(texts, padding=True, truncation=True{length}, return_tensors="pt")',
+        f"hidden = model(**tokens, output_hidden_states=True).hidden_states[{layer}]",
+        *pool,
     ]
 
 

