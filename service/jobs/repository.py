@@ -63,10 +63,10 @@ def claim(
 
     Of equally urgent tasks, one of the project that has waited longest for a turn goes first.
     """
-    for project_id in _projects_in_turn(session, subjects):
+    for project_id, due in _in_turn(session, subjects):
         candidate = (
             select(TaskRow.id)
-            .where(_due(subjects), TaskRow.project_id == project_id)
+            .where(due, TaskRow.project_id == project_id)
             .order_by(TaskRow.priority, TaskRow.created_at, TaskRow.id)
             .limit(1)
         )
@@ -123,28 +123,33 @@ def has_due(session: Session, /, *, subjects: Sequence[str] | None = None) -> bo
 
 
 def _due(subjects: Sequence[str] | None) -> ColumnElement[bool]:
-    due = or_(
-        and_(TaskRow.state == TaskState.QUEUED, TaskRow.not_before <= db_epoch()),
+    return or_(*_ways_to_be_due(subjects))
+
+
+def _ways_to_be_due(subjects: Sequence[str] | None) -> list[ColumnElement[bool]]:
+    """Lost by its worker, or queued. Each alone goes along an index in order; with either, every due task is sorted."""
+    ways = [
         and_(TaskRow.state == TaskState.RUNNING, TaskRow.lease_until < db_epoch()),
-    )
-    return due if subjects is None else and_(due, TaskRow.subject_id.in_(subjects))
+        and_(TaskRow.state == TaskState.QUEUED, TaskRow.not_before <= db_epoch()),
+    ]
+    return ways if subjects is None else [and_(due, TaskRow.subject_id.in_(subjects)) for due in ways]
 
 
-def _projects_in_turn(session: Session, subjects: Sequence[str] | None) -> list[str]:
-    most_urgent = (
-        select(TaskRow.priority)
-        .where(TaskRow.project_id == ProjectRow.id, _due(subjects))
-        .order_by(TaskRow.priority)
-        .limit(1)
-        .scalar_subquery()
-    )
-    ranked = select(ProjectRow.id, most_urgent.label("urgency"), ProjectRow.served_at).subquery()
-    query = (
-        select(ranked.c.id)
-        .where(ranked.c.urgency.is_not(None))
-        .order_by(ranked.c.urgency, ranked.c.served_at, ranked.c.id)
-    )
-    return list(session.scalars(query))
+def _in_turn(session: Session, subjects: Sequence[str] | None) -> list[tuple[str, ColumnElement[bool]]]:
+    """Projects with what is due in them, in the order in which they are to be served."""
+    ways = _ways_to_be_due(subjects)
+    found: list[tuple[int, float, str, int]] = []
+    for number, due in enumerate(ways):
+        most_urgent = (
+            select(TaskRow.priority)
+            .where(TaskRow.project_id == ProjectRow.id, due)
+            .order_by(TaskRow.priority)
+            .limit(1)
+            .scalar_subquery()
+        )
+        query = select(most_urgent, ProjectRow.served_at, ProjectRow.id)
+        found += [(urgency, at, ident, number) for urgency, at, ident in session.execute(query) if urgency is not None]
+    return [(ident, ways[number]) for *_, ident, number in sorted(found)]
 
 
 def renew(session: Session, task: Task, /, *, lease_seconds: float, progress: Mapping[str, Any] | None) -> bool:

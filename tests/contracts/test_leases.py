@@ -81,6 +81,13 @@ def test_urgent_tasks_go_first_and_equals_in_their_order(database: Database) -> 
     assert [claimed(database).id for _ in range(4)] == [control, first, second, batch]
 
 
+def test_a_lost_task_goes_before_its_equals_and_after_what_is_more_urgent(database: Database) -> None:
+    lost = enqueue(database)
+    let_expire(database, claimed(database, "gone"))
+    urgent, equal = enqueue(database, priority=Priority.CONTROL), enqueue(database)
+    assert [claimed(database).id for _ in range(3)] == [urgent, lost, equal]
+
+
 def test_projects_take_turns_and_urgency_goes_before_turns(database: Database) -> None:
     with database.write() as session:
         other = project_named(session, "other").id
