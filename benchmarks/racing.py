@@ -2,14 +2,15 @@
 
 python -m benchmarks.racing DATA_DIR [--seeds 5] [--budget-share 0.25]
 
-DATA_DIR is a zooscout data directory in which the models have embedded the datasets' training images (`zooscout prescore`
-does it): no image is embedded here, and none twice there. The sets at hand have about 500 training images each, so that
-the datasets raced on are unions of five of eight, with the classes of all five. What decides is the product's own:
+DATA_DIR is a zooscout data directory in which the models have embedded the datasets' images (`zooscout prescore` does it
+for training images): no image is embedded here, and none twice there. The sets at hand have about 500 training images
+each, so that the datasets raced on are unions of several, with the classes of all. What decides is the product's own:
 service.rankings.race and service.rankings.sampling, with LogME.
 """
 
 import argparse
 import csv
+import fnmatch
 import itertools
 import json
 import sys
@@ -37,14 +38,11 @@ from service.rankings.race import TOP_K, Standing, judge, rungs
 from service.rankings.sampling import sample
 from service.schema import all_tables
 
-UNION = 5
-TIE = 1.0  # a model that would have entered by less than this many standard errors is told apart in the report
-
 
 class Pool:
     """Features of every model on the training images of every dataset."""
 
-    def __init__(self, data_dir: Path, n_models: int) -> None:
+    def __init__(self, data_dir: Path, *, without: str, sets: list[str]) -> None:
         settings = Settings(data_dir=data_dir)
         all_tables()
         database = Database.from_settings(settings)
@@ -54,13 +52,20 @@ class Pool:
             rows = models.by_ids(session, DEFAULT_PROJECT, list(by_model))
             sealed = [ident for ident, state in datasets.states(session, DEFAULT_PROJECT).items() if state == "sealed"]
             names = {ident: datasets.get(session, DEFAULT_PROJECT, ident).name for ident in sealed}
-        self.models = sorted((rows[ident].name, key) for ident, key in by_model.items())[:n_models]
+        named = sorted((rows[ident].name, key) for ident, key in by_model.items())
+        self.models = [(name, key) for name, key in named if not fnmatch.fnmatch(name, without)]
         self.hashes: dict[str, list[bytes]] = {}
         self.labels: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
         self.features: dict[tuple[str, str], torch.Tensor] = {}
         for ident in sealed:
-            part = read_manifest(settings.manifest_root / DEFAULT_PROJECT / f"{ident}.parquet").of_split("train")
             name = names[ident]
+            if sets and name not in sets:
+                continue
+            part = read_manifest(settings.manifest_root / DEFAULT_PROJECT / f"{ident}.parquet")
+            keys = [StoreKey(DEFAULT_PROJECT, extractor) for _, extractor in self.models]
+            images = [row.tobytes() for row in part.content_hashes]
+            if any(store.missing(key, images) for key in keys):
+                part = part.of_split("train")
             self.hashes[name] = [row.tobytes() for row in part.content_hashes]
             self.labels[name] = part.labels
             for model, extractor in self.models:
@@ -84,8 +89,9 @@ def score(features: torch.Tensor, labels: np.ndarray[Any, np.dtype[np.int64]]) -
     return found.score
 
 
-def unions(names: list[str], n: int) -> Iterator[tuple[str, ...]]:
-    every = list(itertools.combinations(sorted(names), UNION))
+def unions(names: list[str], n: int, size: int) -> Iterator[tuple[str, ...]]:
+    every = list(itertools.combinations(sorted(names), min(size, len(names))))
+    n = min(n, len(every))
     chosen = np.random.default_rng(6).choice(len(every), size=n, replace=False)
     return (every[i] for i in sorted(chosen))
 
@@ -133,20 +139,22 @@ def race(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path)
-    parser.add_argument("--models", type=int, default=12)
+    parser.add_argument("--sets", nargs="*", default=[], help="those that are there if none is named")
+    parser.add_argument("--union", type=int, default=5, help="sets that make one dataset")
+    parser.add_argument("--without", default="", help="glob of models")
     parser.add_argument("--datasets", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budget-share", type=float, default=None, help="of the passes of the full ranking")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/racing.csv"))
     given = parser.parse_args()
-    pool = Pool(given.data_dir, given.models)
+    pool = Pool(given.data_dir, without=given.without, sets=given.sets)
     cache = given.out.with_suffix(".full.json")
     full: dict[str, dict[str, Any]] = json.loads(cache.read_text()) if cache.exists() else {}
     rows: list[dict[str, Any]] = list(csv.DictReader(given.out.open())) if given.out.exists() else []
     done = {(row["datasets"], row["seed"], row["budget_share"]) for row in rows}
-    for names in unions(list(pool.labels), given.datasets):
+    for names in unions(list(pool.labels), given.datasets, given.union):
         labels, features = pool.union(names)
-        key = " ".join(names)
+        key = f"{len(features)} models: " + " ".join(names)
         if key not in full:
             found = {m: score(f, labels) for m, f in features.items()}
             full[key] = {m: {"value": s.value, "replicates": list(s.replicates)} for m, s in found.items()}

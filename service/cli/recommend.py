@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.cli.connection import connected
+from service.cli.connection import Connection, connected
 from service.cli.output import count, out, print_json
+from service.client import ApiProblem
 from service.recommendations.model import Recommendation
 
 
@@ -28,21 +29,41 @@ def recommend(
     Example: zooscout recommend flowers --max-params 30000000
     """
     with connected() as at:
-        found = at.client.recommend(
-            dataset,
-            ranking=ranking,
-            max_params=max_params,
-            max_input_size=max_input_size,
-            max_milliseconds=max_milliseconds,
-            max_weights_bytes=max_weights_bytes,
-            licence=licence,
-        )
+
+        def ask() -> Recommendation:
+            return at.client.recommend(
+                dataset,
+                ranking=ranking,
+                max_params=max_params,
+                max_input_size=max_input_size,
+                max_milliseconds=max_milliseconds,
+                max_weights_bytes=max_weights_bytes,
+                licence=licence,
+            )
+
+        found = ask()
+        if found.ranking is None and _looked_at(at, found.dataset_id):
+            found = ask()
     if as_json:
         from dataclasses import asdict
 
         print_json(asdict(found))
     else:
         _show(found)
+
+
+def _looked_at(at: Connection, dataset: str) -> bool:
+    """Before any candidate has run, one small model says in seconds which known datasets this one is like."""
+    try:
+        asked = at.client.start_signature(dataset)
+    except ApiProblem as problem:
+        if problem.status not in {403, 409}:  # a key that may only read, or no model at hand
+            raise
+        return False
+    if asked.ended:
+        return False
+    look = at.settle([dataset], lambda: at.client.signature(dataset), lambda found: found.ended, lambda _found: None)
+    return look.state == "done"
 
 
 def _show(found: Recommendation) -> None:

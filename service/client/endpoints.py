@@ -408,3 +408,6 @@ class Endpoints:
     deliveries = Both(deliveries)
     delivery = Both(delivery)
     redeliver = Both(redeliver)
+    start_signature = Both(ps.start_signature)
+    signature = Both(ps.signature)
+    sign = Both(ps.sign)

@@ -134,3 +134,40 @@ def changes(
     moment = None if since is None else since.isoformat()
     params = paged(limit, cursor, dataset=dataset, prescore=prescore, since=moment)
     return ask(Changes, "GET", "/v1/changes", params=params)
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    dataset: str
+    dataset_id: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    dataset_id: str
+    state: str
+    model: str | None
+    images: int | None
+    similar: tuple[Similar, ...]
+    known: int | None
+    seconds: float | None
+    error: Mapping[str, Any] | None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+def start_signature(dataset: str, /) -> Flow[Signature]:
+    return ask(Signature, "POST", f"/v1/datasets/{dataset}/signature")
+
+
+def signature(dataset: str, /) -> Flow[Signature]:
+    return ask(Signature, "GET", f"/v1/datasets/{dataset}/signature")
+
+
+def sign(dataset: str, /, *, timeout_seconds: float | None = None) -> Flow[Signature]:
+    """Has one small model look at a few hundred images, and waits for the datasets that are like it."""
+    asked = yield from start_signature(dataset)
+    return (yield from wait(lambda: signature(asked.dataset_id), lambda found: found.ended, timeout_seconds))

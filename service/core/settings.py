@@ -179,6 +179,15 @@ class PrescoreSettings(_Group):
     budget: BudgetText | None = Field(default=None, description="of each of these prescores; see docs/prescore.md")
 
 
+class InstantSettings(_Group):
+    """Of the answer that a new dataset gets before any candidate has run."""
+
+    reference_model: str | None = Field(
+        default=None, description="which model looks at it; the smallest whose weights have been here if unset"
+    )
+    images: Annotated[int, Field(ge=20, le=500)] = Field(default=300, description="that it looks at")
+
+
 class HealthSettings(_Group):
     """From where on `zooscout doctor` and /readyz call something a problem."""
 
@@ -211,6 +220,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     webhooks: WebhookSettings = WebhookSettings()
     prescore: PrescoreSettings = PrescoreSettings()
+    instant: InstantSettings = InstantSettings()
     retention: RetentionSettings = RetentionSettings()
     tracing: TracingSettings = TracingSettings()
     health: HealthSettings = HealthSettings()

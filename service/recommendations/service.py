@@ -17,9 +17,11 @@ from service.rankings import repository as ranking_rows
 from service.rankings import service as rankings
 from service.rankings.schemas import EntryView, RankingView
 from service.recommendations import gather
+from service.recommendations.instant import similar_to
 from service.recommendations.model import Constraints, EvidenceOf, FitOf, PriorOf, Recommendation
 from service.recommendations.policy import Candidate, ordered, ties_in_words
 from service.recommendations.published import published
+from service.recommendations.similar import copies
 from service.recommendations.together import Forecast, forecast
 from service.scoring import repository as scoring
 
@@ -34,7 +36,8 @@ def recommend(
     view = _ranking(session, project_id, dataset, ranking)
     rows = _candidates(session, project_id, view)
     entries = {entry.model_id: entry for entry in view.entries} if view else {}
-    before = _priors(session, project_id, dataset, [row.name for row in rows])
+    similar, likeness = similar_to(session, dataset.id)
+    before = _priors(session, project_id, dataset, [row.name for row in rows], similar)
     seen = _evidence(view)
     replicates = _replicates(session, project_id, dataset, view)
     told = _forecast(session, project_id, dataset, view)
@@ -69,7 +72,10 @@ def recommend(
         ranking=view.id if view else None,
         ordered_by=(told.fit.part if told else "evidence" if by_evidence else "prior") if ordered_at_all else "nothing",
         fit=told.fit if told else None,
-        said=_said(by_evidence, view, ties_in_words(found), told.fit if told else None),
+        said=(
+            *_said(by_evidence, view, ties_in_words(found), told.fit if told else None),
+            *((likeness,) if likeness and not by_evidence else ()),
+        ),
         warnings=(*_warnings(by_evidence, before, len(found)), *(told.warnings if told else ())),
         entries=tuple(found),
         excluded=tuple(excluded),
@@ -162,17 +168,22 @@ def _replicates(
     return {ident: found[row.ordered_by].replicates for ident, found in stored.items() if row.ordered_by in found}
 
 
-def _priors(session: Session, project_id: str, dataset: DatasetRow, names: Sequence[str]) -> dict[str, PriorOf]:
+def _priors(
+    session: Session, project_id: str, dataset: DatasetRow, names: Sequence[str], similar: Mapping[str, float]
+) -> dict[str, PriorOf]:
     """From the accuracies that ship with the package and the project's own outcomes."""
     elsewhere: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     here: dict[str, list[float]] = defaultdict(list)
+    ids: dict[tuple[str, str], str | None] = {}
     for known in published():
         elsewhere[known.pool, known.dataset][known.model].append(known.accuracy)
     for outcome in outcomes.every(session, project_id):
         if outcome.dataset_id == dataset.id or (outcome.fingerprint and outcome.fingerprint == dataset.fingerprint):
             here[outcome.model].append(outcome.accuracy)
         else:
-            elsewhere[f"project, {outcome.recipe}", outcome.dataset][outcome.model].append(outcome.accuracy)
+            key = (f"project, {outcome.recipe}", outcome.dataset)
+            elsewhere[key][outcome.model].append(outcome.accuracy)
+            ids[key] = outcome.dataset_id
     import numpy as np  # here, so that the API starts without it
 
     from service.recommendations.prior import predict
@@ -186,7 +197,9 @@ def _priors(session: Session, project_id: str, dataset: DatasetRow, names: Seque
             found[at[model]] = sum(values) / len(values)
         return found
 
-    others = np.array([row(cells) for _, cells in sorted(elsewhere.items())]).reshape(-1, len(every))
+    # Outcomes on datasets that are like this one count several times.
+    alike = [row(cells) for key, cells in sorted(elsewhere.items()) for _ in range(copies(similar, ids.get(key)))]
+    others = np.array(alike).reshape(-1, len(every))
     prior = predict(others, row(here), every)
 
     def number(value: float) -> float | None:

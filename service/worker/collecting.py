@@ -14,6 +14,7 @@ from service.jobs.model import Task, TaskState
 from service.models import repository as models
 from service.rankings import repository as rankings
 from service.worker.context import WorkerContext
+from service.worker.signing import signature_id
 from zoo.catalog import ModelCard
 
 WAIT_FOR_UPLOADS_SECONDS = 1.0
@@ -37,10 +38,13 @@ def collect(context: WorkerContext, task: Task, /) -> None:
         reading = {Path(source).absolute() for source in jobs.open_sources(session)}
         pinned = [(ModelCard.from_json(card), sha) for card, sha in models.pinned_cards(session, project)]
         extractors = set(extractor_ids(session, project, pinned)) | rankings.extractors_in_use(session, project)
+        prints = [row.fingerprint for row in datasets.by_ids(session, project, list(states)).values()]
+    signatures = {signature_id(extractor) for extractor in extractors}
     if purge and "checking" in states.values():
         with context.database.write() as session:
             jobs.release(session, task, delay_seconds=WAIT_FOR_UPLOADS_SECONDS, refund=True)
         return
+    signed = {bytes.fromhex(fingerprint) for fingerprint in prints if fingerprint is not None}
     needed: set[bytes] = set()
     for dataset_id in (ident for ident, state in states.items() if state == "sealed"):
         manifest = read_manifest(context.manifest_path(project, dataset_id))
@@ -49,7 +53,7 @@ def collect(context: WorkerContext, task: Task, /) -> None:
         context.store,
         context.database,
         project,
-        lambda extractor: needed if extractor in extractors else set(),
+        lambda extractor: needed if extractor in extractors else signed if extractor in signatures else set(),
         horizon=horizon,
         stray_horizon=usual_horizon,
     )

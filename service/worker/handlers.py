@@ -66,6 +66,10 @@ def handle(context: WorkerContext, task: Task, watch: Watch, /) -> None:
             inspect_dataset(context, task, watch)
         case TaskKind.SCORE:
             score_features(context, task)
+        case TaskKind.SIGN:
+            from service.worker.signing import sign_dataset
+
+            sign_dataset(context, task, watch)
         case TaskKind.PRESCORE:
             from service.worker.prescoring import prescore
 
@@ -120,7 +124,7 @@ def give_up(context: WorkerContext, task: Task, reason: str, /, *, cause: Cause 
                 Path(task.payload["source"]).unlink(missing_ok=True)
             case TaskKind.PRESCORE:
                 prescores.fail(session, task.project_id, task.subject_id, problem)
-            case TaskKind.IMPORT | TaskKind.COLLECT:
+            case TaskKind.IMPORT | TaskKind.SIGN | TaskKind.COLLECT:
                 pass
             case _:
                 assert_never(task.kind)
@@ -128,7 +132,7 @@ def give_up(context: WorkerContext, task: Task, reason: str, /, *, cause: Cause 
 
 def sweep_if_removed(context: WorkerContext, task: Task, /) -> None:
     """What a task stored after its dataset or ranking was removed, no collection has seen: it goes by one more."""
-    if task.kind not in {TaskKind.INGEST, TaskKind.EMBED, TaskKind.INSPECT}:
+    if task.kind not in {TaskKind.INGEST, TaskKind.EMBED, TaskKind.INSPECT, TaskKind.SIGN}:
         return
     with context.database.write() as session:
         if jobs.exists(session, task.id):

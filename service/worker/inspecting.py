@@ -34,7 +34,7 @@ def inspect_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None
         pinned = [] if card.weights.sha256 is None else [(card, card.weights.sha256)]
         extractor = next(iter(extractor_ids(session, task.project_id, pinned)), None)
     images = distinct_images(read_manifest(context.manifest_path(task.project_id, dataset.id)))
-    outcome = _embedded(context, task, watch, card, extractor, images.hashes)
+    outcome = embedded(context, task, watch, card, extractor, images.hashes)
     if isinstance(outcome, Failed):
         problem = {"type": "/problems/extraction-failed", "title": "The model gave no features", "status": 422}
         end(context, task, error={**problem, "detail": outcome.reason})
@@ -52,7 +52,7 @@ def inspect_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None
     end(context, task, result=result, extractor_id=outcome.extractor_id)
 
 
-def _embedded(
+def embedded(
     context: WorkerContext, task: Task, watch: Watch, card: ModelCard, extractor: str | None, hashes: list[bytes], /
 ) -> Scored | Failed:
     """A ranking of one model by no estimator: what is stored already is not embedded again."""

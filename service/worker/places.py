@@ -38,7 +38,9 @@ class Places:
                 return self.here
             case TaskKind.INGEST:
                 return self.confined
-            case TaskKind.EMBED | TaskKind.RESOLVE | TaskKind.IMPORT | TaskKind.INSPECT | TaskKind.SCORE:
+            case TaskKind.EMBED | TaskKind.RESOLVE | TaskKind.IMPORT | TaskKind.SCORE:
+                return self.computing
+            case TaskKind.INSPECT | TaskKind.SIGN:
                 return self.computing
             case _:
                 assert_never(kind)

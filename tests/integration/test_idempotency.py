@@ -70,6 +70,7 @@ def posts(service: Service, zoo: TinyZoo) -> dict[str, dict[str, Any]]:
         f"/v1/datasets/{dataset}/versions": {"json": {"remove": [], "relabel": {}, "add": dataset}},
         f"/v1/datasets/{dataset}/inspections": {"json": {"model": model}},
         "/v1/rankings": {"json": {"dataset": dataset, "models": [model]}},
+        f"/v1/datasets/{dataset}/signature": {},
         "/v1/prescore": {"json": {"new": True}},
         "/v1/scores": {"content": arrays(), "params": {"estimators": "logme"}},
     }

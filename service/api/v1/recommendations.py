@@ -3,13 +3,52 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
 
 from service.api.deps import AppDep, ProjectDep
+from service.api.once import Made, OnceDep
+from service.core.errors import NotFound
+from service.datasets import repository as datasets
+from service.recommendations import instant, track
 from service.recommendations import service as recommendations
-from service.recommendations import track
+from service.recommendations.instant import SignatureView
 from service.recommendations.model import Agreement, Constraints, Recommendation
 
 router = APIRouter(tags=["recommendations"])
+
+
+@router.post(
+    "/datasets/{dataset}/signature",
+    status_code=202,
+    summary="Look at a few hundred images, and find the datasets that are like this one",
+    responses={200: {"model": SignatureView, "description": "It has been looked at, or is about to be"}},
+)
+def sign_dataset(app: AppDep, project: ProjectDep, dataset: str, once: OnceDep) -> SignatureView:
+    """One small model embeds a few hundred images, in seconds. Recommendations of the dataset then weigh outcomes on
+    datasets like it more, from before any candidate has run.
+    """
+    instant_settings = app.settings.instant
+
+    def act(session: Session) -> Made[SignatureView]:
+        before = datasets.get(session, project, dataset)
+        had = instant.find(session, before.id)
+        view = instant.request(
+            session, project, before.id, model=instant_settings.reference_model, images=instant_settings.images
+        )
+        again = had is not None and had.state not in {"failed", "cancelled"}
+        return Made(view, 200 if again else 202, f"/v1/datasets/{before.id}/signature")
+
+    return once.do(dataset, act)
+
+
+@router.get("/datasets/{dataset}/signature", summary="The datasets that are like this one")
+def show_signature(app: AppDep, project: ProjectDep, dataset: str) -> SignatureView:
+    with app.database.read() as session:
+        row = datasets.get(session, project, dataset)
+        found = instant.find(session, row.id)
+    if found is None:
+        raise NotFound("signature of dataset", dataset)
+    return found
 
 
 @router.get("/datasets/{dataset}/recommendations", summary="Which model to fine-tune, within constraints, and why")
@@ -40,9 +79,7 @@ def recommend(
         return recommendations.recommend(session, project, dataset, wanted, ranking=ranking)
 
 
-@router.get(
-    "/estimators/agreement", summary="How well estimators and the recommendation have done so far"
-)
+@router.get("/estimators/agreement", summary="How well estimators and the recommendation have done so far")
 def show_agreement(app: AppDep, project: ProjectDep) -> Agreement:
     """The recommendation foretells each dataset without its outcomes, as if they were still to come."""
     with app.database.read() as session:

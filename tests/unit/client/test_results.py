@@ -22,6 +22,7 @@ from service.rankings import schemas as rankings
 from service.rankings.schemas import RankingView
 from service.scoring import schemas as scoring
 from service.scoring.errors import UnknownEstimator
+from service.recommendations import instant
 from service.web.figures import SHOWN, ranking_figure, tie_groups
 from service.webhooks import schemas as webhooks
 
@@ -59,6 +60,8 @@ PAIRS: list[tuple[type, type[BaseModel]]] = [
     (results.Webhook, webhooks.NewWebhook),
     (results.Webhooks, webhooks.WebhookList),
     (results.Attempt, webhooks.AttemptView),
+    (own.Similar, instant.SimilarView),
+    (own.Signature, instant.SignatureView),
     (results.Delivery, webhooks.DeliveryView),
     (results.Deliveries, webhooks.DeliveryPage),
 ]

@@ -1,0 +1,106 @@
+"""An answer before any candidate has run: the prior, weighed by what a small model finds the dataset to be like."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
+
+from service.core.errors import Conflict
+from service.datasets import repository as datasets
+from service.jobs import repository as jobs
+from service.jobs.model import Priority, TaskKind, TaskState
+from service.models import repository as models
+from service.models.schemas import ModelFilter
+from service.models.tables import ModelRow
+from service.recommendations.similar import in_words
+
+LOCAL = 1_000
+
+
+class SimilarView(BaseModel):
+    dataset: str
+    dataset_id: str
+    similarity: float = Field(description="1: the same place; about 0.6: as near as the median of the known datasets")
+
+
+class SignatureView(BaseModel):
+    dataset_id: str
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    model: str | None = Field(description="the small model that looks at the images")
+    images: int | None
+    similar: list[SimilarView] = Field(description="the datasets of the project that are most like it, nearest first")
+    known: int | None = Field(description="datasets that it was compared with")
+    seconds: float | None
+    error: dict[str, Any] | None
+
+
+def reference_model(session: Session, project_id: str, wanted: str | None, /) -> ModelRow:
+    """The one that is set, or the smallest whose weights have been here.
+
+    Raises:
+        Conflict: There is none.
+    """
+    if wanted is not None:
+        return models.get(session, project_id, wanted)
+    page = models.list_page(
+        session, project_id, ModelFilter(state="ready"), sort="params", descending=False, limit=LOCAL, cursor=None
+    )
+    found = next((row for row in page.items if row.weights_sha256 is not None and row.quarantined_at is None), None)
+    if found is None:
+        raise Conflict("No model's weights have been here yet: add one (`zooscout models add`), or rank with it.")
+    return found
+
+
+def request(session: Session, project_id: str, ident: str, /, *, model: str | None, images: int) -> SignatureView:
+    """Asks a worker to look at the dataset; where one has, or is about to, nothing is asked again."""
+    dataset = datasets.get(session, project_id, ident)
+    if dataset.state == "refused":
+        raise Conflict(f"Dataset '{dataset.name}' was refused, so that nothing can be looked at.")
+    found = find(session, dataset.id)
+    if found is not None and found.state not in {"failed", "cancelled"}:
+        return found
+    row = reference_model(session, project_id, model)
+    jobs.enqueue(
+        session,
+        project_id=project_id,
+        kind=TaskKind.SIGN,
+        subject_id=dataset.id,
+        payload={"model": row.id, "images": images},
+        priority=Priority.CONTROL,  # seconds, for which someone waits
+    )
+    session.flush()
+    return find(session, dataset.id) or SignatureView.model_validate(_view(dataset.id, TaskState.QUEUED, {}, None))
+
+
+def find(session: Session, dataset_id: str, /) -> SignatureView | None:
+    tasks = [task for task in jobs.tasks_of(session, dataset_id) if task.kind is TaskKind.SIGN]
+    if not tasks:
+        return None
+    last = tasks[-1]
+    return SignatureView.model_validate(_view(dataset_id, last.state, last.progress, last.error))
+
+
+def _view(
+    dataset_id: str, state: TaskState, result: Mapping[str, Any], error: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    done = result if state is TaskState.DONE else {}
+    return {
+        "dataset_id": dataset_id,
+        "state": state.value,
+        "model": done.get("model"),
+        "images": done.get("images"),
+        "similar": done.get("similar", []),
+        "known": done.get("known"),
+        "seconds": done.get("seconds"),
+        "error": None if error is None else dict(error),
+    }
+
+
+def similar_to(session: Session, dataset_id: str, /) -> tuple[dict[str, float], str | None]:
+    """Similarity by dataset id, and the same in words; nothing where nobody has looked yet."""
+    found = find(session, dataset_id)
+    if found is None or found.state != "done":
+        return {}, None
+    words = in_words([(s.dataset, s.similarity) for s in found.similar], found.model or "", found.images or 0)
+    return {s.dataset_id: s.similarity for s in found.similar}, words
