@@ -27,9 +27,8 @@ from service.recommendations import fusion
 from service.recommendations.knowledge import PROBES, Numbered, Pair, pairs_of
 
 DATA = HERE.parents[1] / "service" / "recommendations" / "data"
-LEAST_DATASETS = 5
-LEAST_GAIN = 0.01
-"""Share of the left-out error that a further score must take away to be kept."""
+LEAST_SHARE = 0.01
+"""Of the scores' average: what has less is dropped."""
 
 
 def main() -> int:
@@ -40,7 +39,10 @@ def main() -> int:
     parser.add_argument("--datasets", type=Path, help="data directory of benchmarks.truth.scores")
     options = parser.parse_args()
     pairs = known_pairs(measured(options.outcomes, options.recipe), options.scores)
-    kept, tried = selected(pairs)
+    names = sorted({name for p in pairs for name in p.standing} - {fusion.SIZE})
+    tried = _fit(pairs, names, PROBES[0])
+    shares = dict(zip(names, (0.0,) * len(names) if tried is None else tried.shares.round(4).tolist(), strict=True))
+    kept = [name for name in sorted(names, key=lambda n: -shares[n]) if shares[name] >= LEAST_SHARE]
     fitted = {probe: _fit(pairs, kept, probe) for probe in PROBES}
     about = {
         "fitted": datetime.now(UTC).date().isoformat(),
@@ -50,11 +52,10 @@ def main() -> int:
         "datasets": len({p.dataset for p in pairs}),
         "models": len({p.model for p in pairs}),
         "kept": kept,
-        "tried": tried,
+        "dropped": {name: share for name, share in shares.items() if name not in kept},
         "fitted_on": {probe: _shown(found) for probe, found in fitted.items() if found is not None},
         "seen": _seen(options.datasets),
     }
-    names = sorted({name for p in pairs for name in p.standing})
     with (DATA / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["dataset", "model", "accuracy", "n_test", *PROBES, *(f"standing:{name}" for name in names)])
@@ -63,7 +64,7 @@ def main() -> int:
             writer.writerow(
                 [p.dataset, p.model, p.accuracy, p.n_test, *cells, *(round(p.standing.get(n, 0.0), 4) for n in names)]
             )
-    text = json.dumps(about, indent=1, sort_keys=True)
+    text = json.dumps(about, indent=1)
     (DATA / "fusion.json").write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
@@ -98,43 +99,16 @@ def known_pairs(truth: Truth, scored: Path, /, *, models: Sequence[str] | None =
     return found
 
 
-def selected(pairs: Sequence[Pair], /, *, probe: str = PROBES[0]) -> tuple[list[str], dict[str, float]]:
-    """Scores that each take away a further hundredth of the left-out error, beside level and record, best first.
-
-    Returns:
-        The kept names, and of each name the left-out error with it as the last one added, relative to none.
-    """
-    names = sorted({name for p in pairs for name in p.standing} - {probe})
-    numbered = Numbered.of(pairs)
-
-    def error(chosen: Sequence[str]) -> float:
-        return fusion.left_out_error(numbered.table(pairs, chosen, probe), chosen)
-
-    if len({p.dataset for p in pairs}) < LEAST_DATASETS:
-        return [], {}
-    kept: list[str] = []
-    nothing = best = error(())
-    tried: dict[str, float] = {}
-    while left := [name for name in names if name not in kept]:
-        found = {name: error((*kept, name)) for name in left}
-        tried |= {name: round(value / nothing, 4) for name, value in found.items()}
-        name = min(found, key=lambda n: found[n])
-        if found[name] > (1 - LEAST_GAIN) * best:
-            break
-        kept, best = [*kept, name], found[name]
-    return kept, tried
-
-
 def _fit(pairs: Sequence[Pair], kept: Sequence[str], probe: str) -> fusion.Fitted | None:
     numbered = Numbered.of(pairs)
-    chosen = [name for name in kept if name != probe]
-    return fusion.fit(numbered.table(pairs, chosen, probe), chosen, places=numbered.places((), pairs))
+    return fusion.fit(numbered.table(pairs, kept, probe), kept, places=numbered.places((), pairs))
 
 
 def _shown(fitted: fusion.Fitted) -> dict[str, Any]:
     return {
-        "weights": {name: round(float(w), 5) for (_, name), w in zip(fitted.features, fitted.weights, strict=True)},
-        "slope": fitted.slope,
+        "shares": {name: round(float(w), 5) for name, w in zip(fitted.scores, fitted.shares, strict=True)},
+        "weights": [round(float(w), 5) for w in fitted.weights],
+        "spread": round(fitted.spread, 5),
         "gain": round(fitted.gain, 5),
         "of_datasets": round(fitted.of_datasets, 5),
         "of_pairs": round(fitted.of_pairs, 5),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.truth.agreement import Vector
-from benchmarks.truth.fit import selected
 from benchmarks.truth.predictors import Known
 from service.recommendations import fusion
 from service.recommendations.knowledge import PROBES, Numbered, Pair, pairs_of
@@ -14,10 +13,10 @@ from service.recommendations.knowledge import PROBES, Numbered, Pair, pairs_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Told:
-    """Of each model of the pool, NaN where it has no probe; which part orders, and by which scores."""
+    """Of each model of the pool, NaN where it has no probe; which part orders, and what each score counts."""
 
     part: fusion.Part
-    kept: tuple[str, ...]
+    shares: dict[str, float]
     merit: Vector
     accuracy: Vector
     low: Vector
@@ -43,31 +42,33 @@ def foretold(known: Known, /, *, part: fusion.Part | None = None, without: Colle
 
 def _foretold(known: Known, part: fusion.Part | None, without: Collection[str]) -> Told | None:
     rows = [_pairs(known, d) for d in range(len(known.truth.datasets))]
-    target = [p for p in rows[known.target] if PROBES[0] in p.probes]
+    probe = PROBES[0] if PROBES[0] in known.scores else None
+    target = [p for p in rows[known.target] if probe is None or probe in p.probes]
     pairs = [
         p
         for d, of in enumerate(rows)
         for p in of
-        if d != known.target and p.accuracy is not None and PROBES[0] in p.probes and p.model not in without
+        if d != known.target and p.accuracy is not None and p.model not in without
+        if probe is None or probe in p.probes
     ]
     if not pairs or not target:
         return None
-    kept, _ = selected(pairs)
+    kept = sorted({name for p in pairs for name in p.standing} - {fusion.SIZE})
     numbered = Numbered.of([*pairs, *target])
-    table, places = numbered.table(pairs, kept, PROBES[0]), numbered.places((), pairs)
+    table, places = numbered.table(pairs, kept, probe), numbered.places((), pairs)
     fitted = fusion.fit(table, kept, places=places, part=part or "together")
     if fitted is not None and part is None and not (fitted.check and fitted.check.wins):
         fitted = fusion.fit(table, kept, places=places, part="evidence")
     if fitted is None:
         return None
-    found = fusion.foretell(fitted, numbered.table(target, kept, PROBES[0]))
+    found = fusion.foretell(fitted, numbered.table(target, kept, probe))
     at = [known.truth.models.index(p.model) for p in target]
     columns = []
     for values in (found.merit, found.accuracy, found.low, found.high):
         column = np.full(len(known.truth.models), np.nan)
         column[at] = values
         columns.append(column)
-    return Told(fitted.part, tuple(kept), *columns)
+    return Told(fitted.part, dict(zip(kept, fitted.shares.tolist(), strict=True)), *columns)
 
 
 def _pairs(known: Known, d: int) -> list[Pair]:

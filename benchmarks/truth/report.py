@@ -9,7 +9,7 @@ Runs on unfinished files and says what is missing. Every prediction for a datase
 import argparse
 import math
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from benchmarks.truth.agreement import (
 from benchmarks.truth.pool import IMAGENET, SHARED, cards, family, params
 from benchmarks.truth.predictors import PREDICTORS, Known, predictions
 from benchmarks.truth.recommended import foretold
-from benchmarks.truth.tables import HERE, Truth, measured, published, scores
+from benchmarks.truth.tables import HERE, Truth, measured, published, published_scores, read, scores
 from service.compute.finetuning import DEFAULT
 from service.recommendations import prior
 
@@ -41,10 +41,13 @@ def main() -> int:
     parser.add_argument("--scores", type=Path, default=HERE / "scores.csv")
     parser.add_argument("--recipe", default=DEFAULT.id)
     parser.add_argument("--published", type=Path, default=SHARED / "truth" / "outcomes.csv")
+    parser.add_argument("--published-scores", type=Path, default=SHARED / "truth" / "published_scores.csv")
     options = parser.parse_args()
     lines = list(report(options.outcomes, options.scores, options.recipe))
     if options.published.is_file():
         lines += published_report(options.published)
+        if options.published_scores.is_file():
+            lines += published_scores_report(options.published, options.published_scores)
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
@@ -88,6 +91,21 @@ def published_report(path: Path, /) -> Iterator[str]:
         alike = "{:.3f} ± {:.3f}".format(*likeness(truth.accuracy))
         yield f"| {truth.name} | {len(truth.datasets)} | {len(truth.models)} | {alike} | {' | '.join(cells)} |"
     yield ""
+
+
+def published_scores_report(outcomes: Path, scored: Path, /) -> Iterator[str]:
+    """The same tables where estimators' published scores stand beside published accuracies."""
+    for name in sorted({row["benchmark"] for row in read(scored)}):
+        truth = next((t for t in published(outcomes) if t.name == name), None)
+        if truth is None:
+            continue
+        estimated = published_scores(scored, truth)
+        nothing = np.full(len(truth.models), math.nan)
+        yield f"# Published scores of {len(estimated)} estimators on {name}"
+        yield ""
+        told = predictions(truth, estimated, nothing, nothing)
+        yield from _tables(truth, {name: matrix for name, matrix in told.items() if np.isfinite(matrix).any()})
+        yield from _intervals(Known(truth, 0, estimated, nothing, nothing))
 
 
 def _priors(truth: Truth) -> Matrix:
@@ -148,7 +166,8 @@ def _tables(truth: Truth, told: Mapping[str, Matrix]) -> Iterator[str]:
 
 def _intervals(known: Known) -> Iterator[str]:
     """Of the recommendation, each dataset foretold without its outcomes."""
-    inside, missed, widths, parts, kept = [], [], [], Counter[str](), Counter[str]()
+    inside, missed, widths, parts = [], [], [], Counter[str]()
+    shares: dict[str, list[float]] = defaultdict(list)
     for target in range(len(known.truth.datasets)):
         told = foretold(known.blind(target))
         if told is None:
@@ -159,15 +178,17 @@ def _intervals(known: Known) -> Iterator[str]:
         missed += list(100 * np.abs(told.accuracy - truth)[has])
         widths += list(100 * (told.high - told.low)[has])
         parts[told.part] += 1
-        kept.update(told.kept)
+        for name, share in told.shares.items():
+            shares[name].append(share)
     if not inside:
         return
     yield (
         f"90 % intervals of the recommendation cover {np.mean(inside):.1%} of {len(inside)} pairs; median width "
         f"{np.median(widths):.1f} points, mean error {np.mean(missed):.1f}. Ordered by "
-        f"{', '.join(f'{part} on {n}' for part, n in parts.most_common())} datasets; scores that added to probe and "
-        f"record, by datasets: {', '.join(f'{name} {n}' for name, n in kept.most_common()) or 'none'}."
+        f"{', '.join(f'{part} on {n}' for part, n in parts.most_common())} datasets."
     )
+    means = sorted(((float(np.mean(of)), name) for name, of in shares.items()), reverse=True)
+    yield f"Share of each score in the average of evidence: {', '.join(f'{name} {of:.3f}' for of, name in means)}."
     yield ""
 
 

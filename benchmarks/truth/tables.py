@@ -86,6 +86,16 @@ def scores(path: Path, truth: Truth, /) -> dict[str, Matrix]:
     return found
 
 
+def published_scores(path: Path, truth: Truth, /) -> dict[str, Matrix]:
+    """Estimators' scores as published with the pool, larger is better."""
+    found: dict[str, Matrix] = {}
+    for row in read(path):
+        if row["benchmark"] == truth.name and row["dataset"] in truth.datasets and row["model"] in truth.models:
+            matrix = found.setdefault(row["estimator"], np.full(truth.accuracy.shape, np.nan))
+            matrix[truth.datasets.index(row["dataset"]), truth.models.index(row["model"])] = float(row["score"])
+    return found
+
+
 def read(path: Path, /) -> list[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -1,17 +1,17 @@
 """Evidence and record together: fine-tuned accuracy, foretold with an interval.
 
-Accuracies are looked at as logits. The probe's accuracy on the frozen features is the level where there is one, and a
-share of it parts the models of a dataset. A ridge regression on what the other scores and the model's record say, both
-standing within the dataset, gives how much fine-tuning adds; none of them counts against the model that it speaks for.
-Each dataset has an offset of its own. Small enough to be fitted again whenever outcomes arrive; each dataset is left
-out in turn to choose share and penalty, to widen the intervals, and to see whether both beat either half. Pure.
+Accuracies are looked at as logits. Scores stand within their dataset, and are averaged into one: each counts by the
+square of its mean correlation with fine-tuned accuracy on the datasets known, and not at all where that is negative. A
+ridge regression, in units of each dataset's own spread, says how much that average and the model's record elsewhere
+count. The candidates' mean probe is the level that fine-tuning adds to, and each dataset has an offset of its own. Few
+numbers, so that few outcomes suffice. Each dataset is left out in turn to choose the penalty, to widen the intervals,
+and to see whether both together beat either half. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -25,16 +25,15 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 LEVEL = 0.9
-SLOPES = (0.0, 0.35, 0.7, 1.0)
-PENALTIES = (1.0, 10.0, 100.0)
+PENALTIES = (1.0, 3.0, 10.0, 30.0)
 RECORD, SIZE = "record", "size"
-OF_THE_CARD = frozenset({SIZE})
-"""Features that are known before a model has seen an image."""
 FEWEST_DATASETS = 4
 """With an order of three models or more; below, leaving one out proves nothing."""
 FEWEST_ROWS = 8
 FOLDS = 10
+_SHARE = 0.3  # of a dataset's squared spread that is taken to be foretold by nothing, where test images are weighed
 _UNKNOWN = 0.25  # variance of the datasets' offsets, where there is but one
+_FLOOR = 0.1  # logit: no dataset's candidates are taken to be more alike than that
 Part = Literal["together", "evidence", "prior"]
 PARTS: tuple[Part, ...] = ("together", "evidence", "prior")
 
@@ -91,13 +90,14 @@ class Check:
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
     part: Part
-    features: tuple[tuple[int, str], ...]  # column of `standing`, name
-    weights: Floats  # of each feature
-    slope: float  # of the probe's level within a dataset
+    scores: tuple[str, ...]
+    shares: Floats  # of each score in their average; they sum to 1, or are all 0
+    weights: Floats  # of the average and of the record, 0 for what may not speak; in spreads of the dataset
     covariance: Floats  # of the weights
+    spread: float  # a known dataset's, as logit, where the target's own level does not tell
     gain: float  # logit that fine-tuning adds on a mean dataset
     of_datasets: float  # variance of the datasets' offsets
-    of_pairs: float  # variance of one pair about what is foretold, test images aside
+    of_pairs: float  # variance of one pair about what is foretold, test images aside, in squared spreads
     of_mean: float
     widen: float  # conformal factor on the deviations of an interval
     penalty: float
@@ -134,18 +134,13 @@ def fit(
         return None
     places = known.places if places is None else places
     trials = _left_out(known, places, scores, part)
-    chosen = min(trials, key=lambda setting: trials[setting].within)
-    fitted = _Rows(known, places, scores, part).solve(*chosen)
-    ratios = np.concatenate(trials[chosen].ratios)
+    penalty = min(trials, key=lambda p: trials[p].within)
+    fitted = _Rows(known, places, scores, part).solve(penalty)
+    ratios = np.concatenate(trials[penalty].ratios)
     place = min(len(ratios) - 1, int(np.ceil(LEVEL * (len(ratios) + 1))) - 1)
     widen = float(np.sort(np.abs(ratios))[place]) / 1.6449
     proof = check(known, scores, places) if checked and part == "together" else None
     return replace(fitted, widen=widen, check=proof)
-
-
-def left_out_error(known: Table, scores: Sequence[str], /, *, part: Part = "together") -> float:
-    """Squared error about each left-out dataset's mean, at the penalty that makes it least."""
-    return min(trial.within for trial in _left_out(known, known.places, scores, part).values())
 
 
 def check(known: Table, scores: Sequence[str], places: Places, /) -> Check:
@@ -181,12 +176,12 @@ def check(known: Table, scores: Sequence[str], places: Places, /) -> Check:
 
 def foretell(fitted: Fitted, rows: Table, /) -> Foretold:
     """Rows of one dataset; where some of them have an accuracy, it sets the dataset's offset."""
-    x = _design(rows, fitted.places, fitted.features)
-    mean, of_models = _levels(rows, fitted.part)
-    level = mean + fitted.slope * of_models
-    offset, unsure = _offset(fitted, rows, x, level)
-    merit = level + x @ fitted.weights + fitted.gain + offset
-    of_pairs = np.full(len(rows), fitted.of_pairs)
+    x = _design(rows, fitted.places, fitted.shares, fitted.part)
+    mean, spread = _levels(rows, fitted.part, fitted.spread)
+    of_pairs = fitted.of_pairs * spread**2
+    told = mean + spread * (x @ fitted.weights) + fitted.gain
+    offset, unsure = _offset(fitted, rows, told, of_pairs)
+    merit = told + offset
     seen = np.isfinite(rows.accuracy)
     if seen.any():  # what was measured here counts as much as its test images and the pairs' spread let it
         noise = noise_of(rows.only(seen))
@@ -194,18 +189,19 @@ def foretell(fitted: Fitted, rows: Table, /) -> Foretold:
         merit[seen] += trust * (logit(rows.accuracy[seen], rows.n_test[seen]) - merit[seen])
         of_pairs[seen] *= 1 - trust
     accuracy = share(merit)
-    centred = x - x.mean(axis=0)
+    centred = spread[:, None] * (x - x.mean(axis=0))
     apart = centred @ fitted.covariance @ centred.T + np.diag(of_pairs)
     variance = (
-        np.einsum("ij,jk,ik->i", x, fitted.covariance, x)
+        spread**2 * ((x @ fitted.covariance) * x).sum(axis=1)
         + of_pairs
         + unsure
         + 1 / (TYPICAL_TEST * np.clip(accuracy * (1 - accuracy), 1 / TYPICAL_TEST, None))
     )
     half = fitted.widen * 1.6449 * np.sqrt(variance)
-    slope = 100 * (accuracy * (1 - accuracy))[:, None]
-    parts = np.column_stack([level - level.mean(), centred * fitted.weights])
-    return Foretold(accuracy, share(merit - half), share(merit + half), merit, apart, slope * parts)
+    parts = np.column_stack([rows.standing * fitted.shares * fitted.weights[0], x[:, 1] * fitted.weights[1]])
+    slope = 100 * (accuracy * (1 - accuracy) * spread)[:, None]
+    drivers = slope * (parts - parts.mean(axis=0))
+    return Foretold(accuracy, share(merit - half), share(merit + half), merit, fitted.widen**2 * apart, drivers)
 
 
 def _folds(known: Table) -> list[NDArray[np.intp]]:
@@ -222,70 +218,73 @@ class _Trial:
     ratios: list[Floats]
 
 
-def _left_out(known: Table, places: Places, scores: Sequence[str], part: Part) -> dict[tuple[float, float], _Trial]:
-    trials = {setting: _Trial(0.0, []) for setting in product(SLOPES if part != "prior" else (1.0,), PENALTIES)}
+def _left_out(known: Table, places: Places, scores: Sequence[str], part: Part) -> dict[float, _Trial]:
+    trials = {penalty: _Trial(0.0, []) for penalty in PENALTIES}
     for fold in _folds(known):
         outside = ~np.isin(known.dataset, fold)
         if not outside.any():
             continue
         rows = _Rows(known.only(outside), places.without(fold), scores, part)
-        hidden = [known.only(known.dataset == d) for d in fold]
-        designs = [(_design(one, rows.places, rows.features), *_levels(one, part), noise_of(one)) for one in hidden]
-        for (slope, penalty), trial in trials.items():
-            fitted = rows.solve(slope, penalty)
-            for one, (x, mean, apart, noise) in zip(hidden, designs, strict=True):
-                told = mean + slope * apart + x @ fitted.weights + fitted.gain
-                error = logit(one.accuracy, one.n_test) - told
-                weight = 1 / (fitted.of_pairs + noise)
+        for d in fold:
+            one = known.only(known.dataset == d)
+            x, noise = _design(one, rows.places, rows.shares, part), noise_of(one)
+            mean, spread = _levels(replace(one, accuracy=np.full(len(one), np.nan)), part, rows.typical)
+            for penalty, trial in trials.items():
+                fitted = rows.solve(penalty)
+                error = logit(one.accuracy, one.n_test) - (mean + spread * (x @ fitted.weights) + fitted.gain)
+                weight = 1 / (spread**2 + noise / _SHARE)
                 centred = error - (weight @ error) / weight.sum()
-                own = ((x @ fitted.covariance) * x).sum(axis=1) + fitted.of_pairs
-                trial.within += float((weight * centred**2).sum() / weight.mean())
+                own = spread**2 * (((x @ fitted.covariance) * x).sum(axis=1) + fitted.of_pairs)
+                trial.within += float((weight * centred**2).sum())
                 trial.ratios.append(error / np.sqrt(own + fitted.of_datasets + fitted.of_mean + noise))
     return trials
 
 
 class _Rows:
-    """Rows made ready once, and solved for one setting after another."""
+    """Rows made ready once, and solved for one penalty after another."""
 
     def __init__(self, known: Table, places: Places, scores: Sequence[str], part: Part) -> None:
-        self.known, self.places, self.part = known, places, part
-        self.features = tuple((place, name) for place, name in enumerate([*scores, RECORD]) if _speaks(name, part))
-        self.x = _design(known, places, self.features)
-        self.level, self.apart = _levels(known, part)
-        self.y = logit(known.accuracy, known.n_test) - self.level
-        finite = sum(_levels(known, "evidence"))
-        self.level_range = (float(np.min(finite)), float(np.max(finite)))
-        self.noise = noise_of(known)
-        self.weight = 1 / (self.noise + float(np.median(self.noise)))
+        self.known, self.places, self.scores, self.part = known, places, tuple(scores), part
         self.datasets, self.at = np.unique(known.dataset, return_inverse=True)
+        self.y = logit(known.accuracy, known.n_test)
+        self.noise = noise_of(known)
+        self.shares = _shares(known, self.y)
+        self.typical = float(np.mean([max(self.y[self.at == d].std(), _FLOOR) for d in range(len(self.datasets))]))
+        self.mean, self.spread = _levels(known, part, self.typical)
+        self.x = _design(known, places, self.shares, part)
+        self.weight = 1 / (self.spread**2 + self.noise / _SHARE)
         self.count = np.bincount(self.at, weights=self.weight)
-        self.inner = self.x - np.array([self._mean(column)[self.at] for column in self.x.T]).reshape(self.x.T.shape).T
-        self.scaled = self.inner * (self.weight / self.weight.mean())[:, None]
-        self.gram = self.scaled.T @ self.inner
+        scaled = self.spread[:, None] * self.x
+        self.inner = np.column_stack([column - self._mean(column)[self.at] for column in scaled.T])
+        self.gram = (self.inner * self.weight[:, None]).T @ self.inner
 
     def _mean(self, values: Floats) -> Floats:
         return np.asarray(np.bincount(self.at, weights=self.weight * values) / self.count)
 
-    def solve(self, slope: float, penalty: float) -> Fitted:
-        y = self.y - slope * self.apart
+    def solve(self, penalty: float) -> Fitted:
+        y = self.y - self.mean
         target = y - self._mean(y)[self.at]
-        gram = self.gram + penalty * np.eye(len(self.features))
-        weights, inverse = _not_negative(gram, self.scaled.T @ target)
-        rest = y - self.x @ weights
+        weights, inverse = _not_negative(
+            self.gram + penalty * np.eye(2), (self.inner * self.weight[:, None]).T @ target
+        )
+        rest = y - self.spread * (self.x @ weights)
         means = self._mean(rest)
         n, of = len(self.known), len(self.datasets)
-        degrees = max(1, n - of - min(len(self.features), n // 4))
-        within = float((self.weight * (rest - means[self.at]) ** 2).sum() / self.weight.mean()) / degrees
+        error = (rest - means[self.at]) ** 2
+        within = float((self.weight * error).sum()) / max(1, n - of - 2)
+        unit = float((self.weight * (error - self.noise)).sum() / (self.weight * self.spread**2).sum())
         between = float(means.var(ddof=1)) if of > 1 else _UNKNOWN
+        level = self.known.level[np.isfinite(self.known.level)]
         return Fitted(
             part=self.part,
-            features=self.features,
+            scores=self.scores,
+            shares=self.shares,
             weights=weights,
-            slope=slope,
             covariance=within * inverse,
+            spread=self.typical,
             gain=float(means.mean()),
-            of_datasets=max(between - within / (n / of), 0.05 * between),
-            of_pairs=max(within - float(np.average(self.noise, weights=self.weight)), 0.1 * within),
+            of_datasets=max(between - float((error).mean()) / (n / of), 0.05 * between),
+            of_pairs=max(unit * n / max(1, n - of - 2), 0.1 * within),
             of_mean=between / of,
             widen=1.0,
             penalty=penalty,
@@ -293,8 +292,26 @@ class _Rows:
             n_rows=n,
             n_datasets=of,
             check=None,
-            level_range=self.level_range,
+            level_range=(float(level.min()), float(level.max())) if len(level) else (-np.inf, np.inf),
         )
+
+
+def _shares(known: Table, y: Floats) -> Floats:
+    """Of each score: the square of its mean correlation with what fine-tuning gave, by dataset; 0 where negative."""
+    found = []
+    for d in np.unique(known.dataset):
+        here = known.dataset == d
+        columns, truth = known.standing[here], y[here] - y[here].mean()
+        columns = columns - columns.mean(axis=0)
+        size = np.sqrt((columns**2).sum(axis=0) * (truth**2).sum())
+        if here.sum() >= LEAST:
+            found.append(np.where(size > 1e-9, columns.T @ truth / np.maximum(size, 1e-9), np.nan))
+    if not found:
+        return np.zeros(known.standing.shape[1])
+    held = np.isfinite(found)
+    mean = np.nansum(found, axis=0) / np.maximum(held.sum(axis=0), 1)
+    squares = np.clip(mean, 0.0, None) ** 2
+    return np.asarray(squares / squares.sum()) if squares.sum() > 0 else squares
 
 
 def _not_negative(gram: Floats, against: Floats) -> tuple[Floats, Floats]:
@@ -310,34 +327,35 @@ def _not_negative(gram: Floats, against: Floats) -> tuple[Floats, Floats]:
     return weights, inverse
 
 
-def _offset(fitted: Fitted, rows: Table, x: Floats, level: Floats) -> tuple[float, float]:
+def _offset(fitted: Fitted, rows: Table, told: Floats, of_pairs: Floats) -> tuple[float, float]:
     """The dataset's own offset from what outcomes on it say, drawn to none; and the variance that is left of it."""
     prior = fitted.of_datasets + fitted.of_mean
     seen = np.isfinite(rows.accuracy)
     if not seen.any():
         return 0.0, prior
     here = rows.only(seen)
-    noise = noise_of(here) + fitted.of_pairs
-    error = logit(here.accuracy, here.n_test) - (level + x @ fitted.weights + fitted.gain)[seen]
-    sure = float((1 / noise).sum())
-    variance = 1 / (1 / prior + sure)
+    noise = noise_of(here) + of_pairs[seen]
+    error = logit(here.accuracy, here.n_test) - told[seen]
+    variance = 1 / (1 / prior + float((1 / noise).sum()))
     return variance * float((error / noise).sum()), variance
 
 
-def _speaks(name: str, part: Part) -> bool:
-    return part == "together" or (name in OF_THE_CARD or name == RECORD) == (part == "prior")
+def _design(rows: Table, places: Places, shares: Floats, part: Part) -> Floats:
+    """The scores' average and the record, 0 for what may not speak."""
+    nothing = np.zeros(len(rows))
+    average = nothing if part == "prior" else rows.standing @ shares
+    return np.column_stack([average, nothing if part == "evidence" else record(rows, places)])
 
 
-def _design(rows: Table, places: Places, features: Sequence[tuple[int, str]]) -> Floats:
-    columns = [record(rows, places) if name == RECORD else rows.standing[:, at] for at, name in features]
-    return np.column_stack(columns) if columns else np.zeros((len(rows), 0))
-
-
-def _levels(rows: Table, part: Part) -> tuple[Floats, Floats]:
-    """The datasets' mean levels, and what parts each model's from it."""
-    if part == "prior":
-        return np.zeros(len(rows)), np.zeros(len(rows))
-    level = np.where(np.isfinite(rows.level), rows.level, 0.0)
-    _, at = np.unique(rows.dataset, return_inverse=True)
-    mean = (np.bincount(at, weights=level) / np.bincount(at))[at]
-    return mean, level - mean
+def _levels(rows: Table, part: Part, typical: float) -> tuple[Floats, Floats]:
+    """Each dataset's mean level and spread: the probe's; without one the outcomes' spread, else the typical."""
+    mean, spread = np.zeros(len(rows)), np.full(len(rows), typical)
+    for d in np.unique(rows.dataset):
+        here = rows.dataset == d
+        level = rows.level[here]
+        if part != "prior" and np.isfinite(level).all():
+            mean[here], spread[here] = level.mean(), max(float(level.std()), _FLOOR)
+        elif np.isfinite(rows.accuracy[here]).sum() >= LEAST:
+            known = here & np.isfinite(rows.accuracy)
+            spread[here] = max(float(logit(rows.accuracy[known], rows.n_test[known]).std()), _FLOOR)
+    return mean, spread

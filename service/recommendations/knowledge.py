@@ -56,7 +56,7 @@ class Shipped:
 
     @property
     def estimators(self) -> tuple[str, ...]:
-        """Those that add something to the others, by measurement, and the size."""
+        """Those whose share in the average was not nothing."""
         return tuple(self.about["kept"])
 
 

@@ -76,8 +76,7 @@ class FitOf:
     of_project: int  # of the rows
     datasets: int
     level: str | None  # the probe whose accuracy fine-tuning adds to
-    slope: float  # how much of the probe's differences between models counts
-    weights: dict[str, float]  # logit a deviation of each further score within its dataset
+    weights: dict[str, float]  # of a deviation within the dataset, by score and of the record, in the dataset's spread
     check: CheckOf | None
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from estimators.catalog import SPECS, Direction
 from service.core.errors import InvalidRequest
 from service.datasets import repository as datasets
+from service.datasets.service import modality_of
 from service.datasets.tables import DatasetRow
 from service.models import repository as models
 from service.models.schemas import ModelFilter
@@ -24,6 +25,7 @@ from service.recommendations.published import published
 from service.recommendations.similar import copies
 from service.recommendations.together import Forecast, forecast
 from service.scoring import repository as scoring
+from zoo.catalog import Modality
 
 MOST_CANDIDATES = 1000
 
@@ -34,7 +36,7 @@ def recommend(
     """Of the ranking's models; of all the project's where the dataset has none that is done."""
     dataset = datasets.get(session, project_id, ident)
     view = _ranking(session, project_id, dataset, ranking)
-    rows = _candidates(session, project_id, view)
+    rows = _candidates(session, project_id, view, modality_of(dataset))
     entries = {entry.model_id: entry for entry in view.entries} if view else {}
     similar, likeness = similar_to(session, dataset.id)
     before = _priors(session, project_id, dataset, [row.name for row in rows], similar)
@@ -111,10 +113,12 @@ def _tied(
     return tuple(entries[row.id].tied_with) if row.id in entries else ()
 
 
-def _candidates(session: Session, project_id: str, view: RankingView | None) -> list[ModelRow]:
+def _candidates(
+    session: Session, project_id: str, view: RankingView | None, modality: Modality
+) -> list[ModelRow]:
     if view is not None:
         return list(models.by_ids(session, project_id, [entry.model_id for entry in view.entries]).values())
-    ids = models.matching_ids(session, project_id, ModelFilter(), limit=MOST_CANDIDATES + 1)
+    ids = models.matching_ids(session, project_id, ModelFilter(modality=modality), limit=MOST_CANDIDATES + 1)
     if len(ids) > MOST_CANDIDATES:
         raise InvalidRequest(
             f"The project has more than {MOST_CANDIDATES:,} models, and the dataset no finished ranking: rank some."

@@ -41,8 +41,8 @@ def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | N
     without = [dataset_id, *([fingerprint] if fingerprint else [])]
     pairs = known.pairs(without=without)
     probe = _probe([name for name in PROBES if name in names], pairs)
-    wanted = tuple(n for n in shipped().estimators if n != probe and (n in names or n == "size"))
-    if probe is None and not any(name in names for name in wanted):
+    wanted = tuple(n for n in shipped().estimators if n in names)
+    if not wanted:
         return None
     here = _here(known, dataset_id)
     target = pairs_of(TARGET, scored.scores, scored.params, accuracy=here, n_test=_tests(known, dataset_id))
@@ -58,7 +58,7 @@ def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | N
     from service.recommendations.fusion import foretell
 
     found = foretell(chosen, fits.numbered.table(target, wanted, probe))
-    labels = [probe or "level", *(name for _, name in chosen.features)]
+    labels = [*chosen.scores, "record"]
     return Forecast(
         _expected(target, found, labels, here),
         {p.model: float(value) for p, value in zip(target, found.merit, strict=True)},
@@ -70,8 +70,10 @@ def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | N
             of_project=chosen.n_rows - sum(p.dataset in shipped().seen for p in pairs),
             datasets=chosen.n_datasets,
             level=probe,
-            slope=chosen.slope,
-            weights={name: float(w) for (_, name), w in zip(chosen.features, chosen.weights, strict=True)},
+            weights={
+                name: float(w)
+                for name, w in zip(labels, (*(chosen.shares * chosen.weights[0]), chosen.weights[1]), strict=True)
+            },
             check=_check(fits.together),
         ),
         _warnings(chosen, target, probe),
@@ -84,7 +86,7 @@ def left_out(known: Known, wanted: Sequence[Own], /) -> list[tuple[Own, Mapping[
     ours = [p for own in wanted for p in own.pairs if p.accuracy is not None]
     probe = _probe(PROBES, ours)
     pairs = [p for p in pairs if probe is None or probe in p.probes]
-    columns = tuple(n for n in shipped().estimators if n != probe)
+    columns = tuple(n for n in shipped().estimators if any(n in p.standing for p in ours))
     places = tuple(known.places())
     if not pairs:
         return []

@@ -25,14 +25,22 @@ def test_from_prior_to_evidence(each_service: Service, tiny_zoo: TinyZoo) -> Non
 
     view = service.ranked(dataset["id"], names)
     found = service.call("GET", path)
-    assert (found["ranking"], found["ordered_by"]) == (view["id"], "evidence")
-    assert [e["model"] for e in found["entries"]] == [e["model"] for e in view["entries"]]
-    for entry, ranked in zip(found["entries"], view["entries"], strict=True):
-        assert entry["evidence"]["value"] == ranked["scores"]["logme"]["value"]
-        assert entry["tied_with"] == ranked["tied_with"]
+    assert (found["ranking"], found["ordered_by"]) == (view["id"], found["fit"]["part"])
+    ranked = {entry["model"]: entry for entry in view["entries"]}
+    ties = {entry["model"]: set(entry["tied_with"]) for entry in found["entries"]}
+    for entry in found["entries"]:
+        assert entry["evidence"]["value"] == ranked[entry["model"]]["scores"]["logme"]["value"]
         assert entry["prior"]["basis"] == "record"
-    assert abs(sum(e["evidence"]["probability_best"] for e in found["entries"]) - 1) < 1e-9
-    assert any("evidence alone" in line for line in found["said"])
+        told = entry["expected"]
+        assert 0 <= told["interval"][0] < told["accuracy"] < told["interval"][1] <= 1
+        assert told["measured"] is None
+        assert all(entry["model"] in ties[other] for other in ties[entry["model"]])
+    for chances in ("evidence", "expected"):
+        assert abs(sum(e[chances]["probability_best"] for e in found["entries"]) - 1) < 1e-9
+    expected = [e["expected"]["accuracy"] for e in found["entries"]]
+    assert expected == sorted(expected, reverse=True)
+    assert found["fit"]["of_project"] == 0
+    assert any("learned from" in line for line in found["said"])
 
     none = service.call("GET", path, params={"max_params": 1})
     assert none["entries"] == []
@@ -72,10 +80,9 @@ def test_outcomes_are_held_against_what_was_foretold(service: Service, tiny_zoo:
 
     shown = service.call("GET", f"/v1/datasets/{dataset['id']}/recommendations")
     for entry in shown["entries"]:
-        if entry["expected"] is not None:
-            low, high = entry["expected"]["interval"]
-            assert low <= entry["expected"]["accuracy"] <= high
-            assert entry["expected"]["measured"] is not None
+        low, high = entry["expected"]["interval"]
+        assert low <= entry["expected"]["accuracy"] <= high
+        assert entry["expected"]["measured"] is not None
         assert entry["weights_bytes"] == 4 * entry["params"]
     light = service.call("GET", f"/v1/datasets/{dataset['id']}/recommendations", params={"max_weights_bytes": 1})
     assert all("bytes of weights" in left["reason"] for left in light["excluded"])
