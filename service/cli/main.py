@@ -41,6 +41,10 @@ COMMANDS = {  # in the order of the help: the module of service.cli and what it 
     "agreement": ("agreement", "agreement"),
 }
 
+OF_A_WORKER = frozenset(
+    {"torch", "torchvision", "timm", "open_clip", "scipy", "sklearn", "safetensors", "huggingface_hub"}
+)
+
 
 def _itself() -> None: ...  # with it, a single command does not become the whole of the command line
 
@@ -85,6 +89,10 @@ def run() -> None:
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in error.errors())
         fail(said, status=Exit.BAD_INPUT)
+    except ModuleNotFoundError as error:
+        if error.name not in OF_A_WORKER:
+            raise
+        fail(f"{error.name} is not installed here: pip install 'zooscout[worker]', or let a service do this (--url).")
     except Interrupted as interrupted:
         sys.stderr.write(f"\n{interrupted}\n")
         sys.exit(Exit.INTERRUPTED)
