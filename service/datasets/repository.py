@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import case, func, or_, select
-from sqlalchemy.orm import Session, defer, load_only
+from sqlalchemy.orm import Session, defer
 
 from service.core.clock import utc_now
 from service.core.errors import NotFound
 from service.core.ids import new_id
 from service.core.pagination import Cursor, Page
 from service.datasets.tables import DatasetRow
+from zoo.catalog import Modality
 
 
 def add(
@@ -19,6 +20,7 @@ def add(
     /,
     *,
     name: str,
+    modality: Modality = "image",
     source_digest: str,
     source_bytes: int = 0,
     source_images: int = 0,
@@ -29,6 +31,7 @@ def add(
         id=new_id("ds"),
         project_id=project_id,
         name=name,
+        modality=modality,
         state="checking",
         source_digest=source_digest,
         source_bytes=source_bytes,
@@ -89,10 +92,11 @@ def by_ids(session: Session, project_id: str, ids: Sequence[str], /) -> dict[str
 
 
 def briefs(session: Session, project_id: str, ids: Sequence[str], /) -> dict[str, DatasetRow]:
-    """The same with what briefs say of them: classes and reports take the longest to read."""
+    """The same without classes, reports and the like, which take the longest to read."""
     query = select(DatasetRow).where(DatasetRow.project_id == project_id, DatasetRow.id.in_(ids))
-    said = (DatasetRow.name, DatasetRow.fingerprint, DatasetRow.n_images, DatasetRow.n_classes)
-    return {row.id: row for row in session.scalars(query.options(load_only(*said, raiseload=True)))}
+    long = (DatasetRow.classes, DatasetRow.report, DatasetRow.changes, DatasetRow.problem)
+    query = query.options(*(defer(column, raiseload=True) for column in long))
+    return {row.id: row for row in session.scalars(query)}
 
 
 def list_page(session: Session, project_id: str, /, *, limit: int, cursor: str | None) -> Page[DatasetRow]:
