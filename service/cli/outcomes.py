@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.cli.embedded import PROJECT, embedded
+from service.cli.connection import connected
 from service.cli.exits import Exit
 from service.cli.output import fail, out, print_json
+from service.client.flows import to_json
+from service.client.outcomes import Outcome, OutcomesAdded
 from service.outcomes import files
-from service.outcomes import service as outcomes
-from service.outcomes.schemas import OutcomeCreate, OutcomesAdded
+from service.outcomes.schemas import OutcomeCreate
 
 app = typer.Typer(help="Measured accuracies after fine-tuning: what predictions learn from.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json")]
@@ -28,9 +29,9 @@ def list_outcomes(
     as_json: Annotated[bool, typer.Option("--json", help="the shape of GET /v1/outcomes")] = False,
 ) -> None:
     """List outcomes, newest first."""
-    with embedded() as context, context.database.read() as session:
-        page = outcomes.list_outcomes(
-            session, PROJECT, dataset=dataset, model=model, recipe=recipe, history=history, limit=limit, cursor=cursor
+    with connected() as at:
+        page = at.client.outcomes(
+            dataset=dataset, model=model, recipe=recipe, history=history, limit=limit, cursor=cursor
         )
     if as_json:
         print_json(page)
@@ -62,7 +63,8 @@ def add(
     Example: zooscout outcomes add flowers resnet18.a1_in1k 0.913 --n-test 400 --recipe "AdamW, 20 epochs"
     """
     given = OutcomeCreate(dataset=dataset, model=model, accuracy=accuracy, n_test=n_test, recipe=recipe, source=source)
-    _record([given], as_json=as_json)
+    with connected() as at:
+        _show(at.client.add_outcome(given), as_json=as_json)
 
 
 @app.command("import")
@@ -75,7 +77,8 @@ def import_csv(
     """Record every row of a CSV, or none. Importing it again adds nothing."""
     if not file.is_file():
         fail(f"There is no file '{file}'.", status=Exit.NOT_FOUND)
-    _record(files.read(file.read_bytes()), as_json=as_json)
+    with connected() as at:
+        _show(at.client.import_outcomes(file), as_json=as_json)
 
 
 @app.command("export")
@@ -84,17 +87,21 @@ def export(
     history: Annotated[bool, typer.Option("--history", help="also what a later version superseded")] = False,
 ) -> None:
     """Write all outcomes as CSV, oldest first; `import` reads it."""
-    with embedded() as context, context.database.read() as session:
-        text = files.write(outcomes.every(session, PROJECT, history=history))
+    with connected() as at:
+        found: list[Outcome] = []
+        page = at.client.outcomes(history=history, limit=1000)
+        found += page.items
+        while page.next_cursor is not None:
+            page = at.client.outcomes(history=history, limit=1000, cursor=page.next_cursor)
+            found += page.items
+    text = files.write(map(to_json, reversed(found)))
     if file is None:
         typer.echo(text, nl=False)
     else:
         file.write_text(text, encoding="utf-8")
 
 
-def _record(given: list[OutcomeCreate], *, as_json: bool) -> None:
-    with embedded() as context, context.database.write() as session:
-        made = outcomes.record(session, PROJECT, given)
+def _show(made: OutcomesAdded, *, as_json: bool) -> None:
     if as_json:
         print_json(made)
         return

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
+from service.client import outcomes as oc
 from service.client import prescores as ps
 from service.client import results as r
 from service.client.errors import ApiProblem
@@ -394,6 +395,10 @@ class Endpoints:
     score = Both(score)
     recommend = Both(recommend)
     estimators_agreement = Both(estimators_agreement)
+    add_outcome = Both(oc.add_outcome)
+    import_outcomes = Both(oc.import_outcomes)
+    outcome = Both(oc.outcome)
+    outcomes = Both(oc.outcomes)
     start_prescore = Both(ps.start_prescore)
     show_prescore = Both(ps.show_prescore)
     prescore = Both(ps.prescore)

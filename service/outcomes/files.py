@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
 from service.outcomes.errors import BadOutcomes
-from service.outcomes.schemas import OutcomeCreate, OutcomeView
+from service.outcomes.schemas import OutcomeCreate
 
 MAX_ROWS = 20_000
 _NEEDED = ("dataset", "model", "accuracy")
@@ -59,9 +60,9 @@ def _row(cells: dict[str, str | None], line: int) -> OutcomeCreate:
         raise BadOutcomes(f"Line {line} of the CSV, {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
 
 
-def write(views: Iterable[OutcomeView], /) -> str:
+def write(outcomes: Iterable[Mapping[str, Any]], /) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, EXPORTED, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(view.model_dump(mode="json") for view in views)
+    writer.writerows(outcomes)
     return text.getvalue()

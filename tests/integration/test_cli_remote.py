@@ -1,6 +1,7 @@
 """The same commands with --url, against a served service; what each exits with."""
 
 import ast
+import asyncio
 import json
 import re
 import signal
@@ -13,7 +14,8 @@ import pytest
 import yaml
 
 from service.cli.main import run
-from service.client import Client
+from service.client import AsyncClient, Client
+from service.client.flows import to_json
 from service.core.settings import Settings
 from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import environment, process, running, settings_for, wait_until
@@ -181,3 +183,33 @@ def test_an_interrupted_ranking_goes_on_and_the_message_says_how_to_follow_it(
         assert (child.returncode, said) == (130, b""), complaint
         assert f"zooscout rankings follow {ident} --url {url}" in complaint.decode()
         assert client.wait_for_ranking(ident, timeout_seconds=120).state == "done"
+
+
+def test_outcomes_are_kept_at_the_service(
+    served: tuple[str, Settings], there: Callable[..., Finished], tmp_path: Path
+) -> None:
+    added = json.loads(there("outcomes", "add", "pets", "some.model", "0.8", "--n-test", "50", "--json").stdout)
+    assert (added["added"], added["unknown_models"]) == (1, ["some.model"])
+    (tmp_path / "in.csv").write_text("dataset,model,accuracy\npets,some.model,0.9\npets,other.model,0.7\n")
+    assert "2 added" in there("outcomes", "import", "in.csv").stdout
+    refused = there("outcomes", "import", "missing.csv")
+    assert (refused.returncode, "missing.csv" in refused.stderr) == (4, True)
+    there("outcomes", "export", "out.csv", "--history")
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        ["pets", "some.model", "0.8"],
+        ["pets", "some.model", "0.9"],
+        ["pets", "other.model", "0.7"],
+    ]
+    url, _ = served
+    listed = json.loads(there("outcomes", "ls", "--model", "some.model", "--json").stdout)["items"]
+
+    async def looked() -> tuple[object, object]:
+        async with AsyncClient(url) as client:
+            page = await client.outcomes(model="some.model")
+            return page, await client.outcome(page.items[0].id)
+
+    page, one = asyncio.run(looked())
+    with Client(url) as client:
+        assert client.outcomes(model="some.model") == page
+    assert to_json(one) == listed[0]

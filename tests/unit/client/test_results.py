@@ -12,17 +12,19 @@ import pytest
 from pydantic import BaseModel
 
 from service.client import flows, results
+from service.client import outcomes as measured
 from service.client import prescores as own
 from service.client.results import Ranking
 from service.datasets import schemas as datasets
 from service.inspections import schemas as inspections
 from service.models import schemas as models
+from service.outcomes import schemas as outcomes
 from service.prescores import schemas as prescores
 from service.rankings import schemas as rankings
 from service.rankings.schemas import RankingView
+from service.recommendations import instant
 from service.scoring import schemas as scoring
 from service.scoring.errors import UnknownEstimator
-from service.recommendations import instant
 from service.web.figures import SHOWN, ranking_figure, tie_groups
 from service.webhooks import schemas as webhooks
 
@@ -50,18 +52,21 @@ PAIRS: list[tuple[type, type[BaseModel]]] = [
     (results.RankingBrief, rankings.RankingBrief),
     (results.Rankings, rankings.RankingPage),
     (results.Ranking, rankings.RankingView),
+    (measured.Outcome, outcomes.OutcomeView),
+    (measured.Outcomes, outcomes.OutcomePage),
+    (measured.OutcomesAdded, outcomes.OutcomesAdded),
     (own.PairCounts, prescores.PairCounts),
     (own.Prescore, prescores.PrescoreView),
     (own.Prescores, prescores.PrescorePage),
     (own.Pair, prescores.PairView),
     (own.Pairs, prescores.PairPage),
+    (own.Similar, instant.SimilarView),
+    (own.Signature, instant.SignatureView),
     (own.Change, prescores.ChangeView),
     (own.Changes, prescores.ChangePage),
     (results.Webhook, webhooks.NewWebhook),
     (results.Webhooks, webhooks.WebhookList),
     (results.Attempt, webhooks.AttemptView),
-    (own.Similar, instant.SimilarView),
-    (own.Signature, instant.SignatureView),
     (results.Delivery, webhooks.DeliveryView),
     (results.Deliveries, webhooks.DeliveryPage),
 ]
