@@ -45,6 +45,7 @@ NEEDS: dict[Endpoint, dict[str, Any]] = {
     ("POST", "/v1/datasets/{dataset}/versions"): {"json": {"remove": ["ash/1.png"]}},
     ("POST", "/v1/datasets/{dataset}/inspections"): {"json": {"model": "{model}"}},
     ("GET", "/v1/datasets/{dataset}/neighbours"): {"params": {"model": "{model}", "image": "ash/1.png"}},
+    ("GET", "/v1/datasets/{dataset}/map"): {"params": {"model": "{model}"}},
     ("GET", "/v1/datasets/{dataset}/embeddings"): {"params": {"model": "{model}"}},
     ("GET", "/datasets/{dataset}/image"): {"params": {"hash": "0" * 64}},
     ("GET", "/datasets/{dataset}/neighbours"): {"params": {"image": "ash/1.png"}},
@@ -66,6 +67,7 @@ ELSEWHERE: dict[Endpoint, list[tuple[str, dict[str, Any]]]] = {
         ("model", {"params": {"model": "?", "image": "ash/1.png"}}),
         ("image", {"params": {"model": "{model}", "image": "?"}}),
     ],
+    ("GET", "/v1/datasets/{dataset}/map"): [("model", {"params": {"model": "?"}})],
     ("GET", "/v1/datasets/{dataset}/embeddings"): [("model", {"params": {"model": "?"}})],
     ("POST", "/v1/rankings"): [
         ("dataset", {"json": {"dataset": "?", "models": ["{model}"]}}),
