@@ -203,11 +203,13 @@ def remove_model(session: Session, project_id: str, ident: str, /) -> None:
     catalog.remove(session, project_id, row.id)
 
 
-def show(session: Session, project_id: str, ident: str, /) -> RankingView:
+def show(session: Session, project_id: str, ident: str, /, *, order_alone: bool = False) -> RankingView:
+    """With the scores of every estimator, or of the one alone that orders it."""
     row = repository.get(session, project_id, ident)
     dataset = datasets.get(session, project_id, row.dataset_id)
     entries = {entry.model_id: entry for entry in repository.entries(session, row.id)}
-    views = _entries(session, row, entries, fingerprint=dataset.fingerprint or "")
+    estimators = [row.ordered_by] if order_alone else row.estimators
+    views = _entries(session, row, entries, estimators, fingerprint=dataset.fingerprint or "")
     refusal = why_not_comparable(row.ordered_by, [view.feature_dim for view in views if view.state == "done"])
     if refusal is not None:  # known only now: the models' weights had not been seen when the ranking was asked for
         views = [view.model_copy(update={"rank": None, "tied_with": []}) for view in views]
@@ -279,7 +281,12 @@ def _reference(session: Session, row: RankingRow) -> ReferenceBrief | None:
 
 
 def _entries(
-    session: Session, ranking: RankingRow, entries: Mapping[str, EntryRow], *, fingerprint: str
+    session: Session,
+    ranking: RankingRow,
+    entries: Mapping[str, EntryRow],
+    estimators: Sequence[str],
+    *,
+    fingerprint: str,
 ) -> list[EntryView]:
     rows = models.by_ids(session, ranking.project_id, list(entries))
     speeds = embeddings.speeds(
@@ -291,7 +298,7 @@ def _entries(
         if entry.extractor_id is not None and _has_scores(entry)
     }
     look = scoring.shown_scores if ranking.state in repository.ENDED else scoring.current_scores
-    stored = look(session, ranking.project_id, pairs, ranking.estimators, replicates_of=[ranking.ordered_by])
+    stored = look(session, ranking.project_id, pairs, estimators, replicates_of=[ranking.ordered_by])
     found = {ident: stored.get(ident, {}) for ident in entries}
     names = {ident: row.name for ident, row in rows.items()}
     keyed: dict[str, Score | None] = {}
@@ -313,7 +320,7 @@ def _entries(
                 model=row.name,
                 model_id=row.id,
                 state=entry.state,
-                scores=_score_views(ranking, found[row.id]) if _has_scores(entry) else {},
+                scores=_score_views(ranking, estimators, found[row.id]) if _has_scores(entry) else {},
                 sample=entry.sample,
                 chance=entry.chance,
                 dropped=entry.dropped,
@@ -331,9 +338,11 @@ def _has_scores(entry: EntryRow) -> bool:
     return entry.state == "done" or (entry.sample is not None and entry.state != "failed")
 
 
-def _score_views(ranking: RankingRow, scores: Mapping[str, StoredScore]) -> dict[str, ScoreView]:
+def _score_views(
+    ranking: RankingRow, estimators: Sequence[str], scores: Mapping[str, StoredScore]
+) -> dict[str, ScoreView]:
     views = {}
-    for name in ranking.estimators:
+    for name in estimators:
         if (score := scores.get(name)) is not None:
             views[name] = ScoreView(
                 value=score.value,
