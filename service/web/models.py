@@ -26,8 +26,8 @@ router = APIRouter()
 LISTED = 100
 RECORDS = 10
 FIELDS = (
-    "name", "text", "library", "family", "licence", "pretrained_on", "min_params", "max_params", "input_size",
-    "max_input_size", "state", "quarantined",
+    "name", "text", "library", "modality", "family", "licence", "pretrained_on", "min_params", "max_params",
+    "input_size", "max_input_size", "state", "quarantined",
 )  # fmt: skip
 MILLION = 1_000_000
 
@@ -87,7 +87,7 @@ def show_model(request: Request, app: AppDep, project: ProjectDep, model: str) -
 def _record(session: Session, project: str, model: ModelView) -> list[ModelRecord]:
     found = []
     for ident in ranking_rows.newest_of_model(session, model.id, limit=RECORDS):
-        ranking = rankings.show(session, project, ident)
+        ranking = rankings.show(session, project, ident, order_alone=True)
         entry = next(entry for entry in ranking.entries if entry.model_id == model.id)
         ranked = sum(other.rank is not None for other in ranking.entries)
         found.append(ModelRecord(ranking.model_copy(update={"entries": []}), entry, ranked))
