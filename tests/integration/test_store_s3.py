@@ -3,15 +3,18 @@
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import fsspec
 import pytest
 
 from service.embeddings import repository
 from service.embeddings.model import Kind, SegmentNames
+from service.operation import stored
+from service.operation.checks import State
 from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.s3 import S3Server
-from tests.helpers.service import Service, cli
+from tests.helpers.service import Service, cli, settings_for
 from tests.helpers.zoo import TinyZoo
 
 
@@ -54,6 +57,20 @@ def test_a_ranking_whose_segments_lie_on_s3(
     service.work()
     assert remote.find(url) == []
     assert [path for path in service.settings.cache_root.rglob("*") if path.is_file()] == []
+
+
+def test_the_doctor_tries_a_store_on_s3_and_leaves_nothing_there(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = s3.prefix()
+    assert stored.store(settings_for(tmp_path, None, store={"url": url})).state is State.OK
+    assert fsspec.filesystem("s3").find(url) == []
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    fsspec.filesystem("s3").clear_instance_cache()
+    found = stored.store(settings_for(tmp_path, None, store={"url": url}))
+    fsspec.filesystem("s3").clear_instance_cache()
+    assert found.state is State.PROBLEM
+    assert url in found.found
 
 
 def test_without_credentials_a_ranking_says_that_the_store_does_not_answer(
