@@ -32,7 +32,7 @@ FEWEST_DATASETS = 4
 FEWEST_ROWS = 8
 FOLDS = 10
 _SHARE = 0.3  # of a dataset's squared spread that is taken to be foretold by nothing, where test images are weighed
-_UNKNOWN = 0.25  # variance of the datasets' offsets, where there is but one
+_UNKNOWN = 0.1  # variance of the datasets' offsets before any is known; counts as two of them
 _FLOOR = 0.1  # logit: no dataset's candidates are taken to be more alike than that
 Part = Literal["together", "evidence", "prior"]
 PARTS: tuple[Part, ...] = ("together", "evidence", "prior")
@@ -273,7 +273,10 @@ class _Rows:
         error = (rest - means[self.at]) ** 2
         within = float((self.weight * error).sum()) / max(1, n - of - 2)
         unit = float((self.weight * (error - self.noise)).sum() / (self.weight * self.spread**2).sum())
-        between = float(means.var(ddof=1)) if of > 1 else _UNKNOWN
+        # Medians: one dataset that fine-tuning solves to the last image must not set the level of all.
+        gain = float(np.median(means))
+        apart = (1.4826 * float(np.median(np.abs(means - gain)))) ** 2
+        between = ((of - 1) * apart + 2 * _UNKNOWN) / (of + 1)
         level = self.known.level[np.isfinite(self.known.level)]
         return Fitted(
             part=self.part,
@@ -282,8 +285,8 @@ class _Rows:
             weights=weights,
             covariance=within * inverse,
             spread=self.typical,
-            gain=float(means.mean()),
-            of_datasets=max(between - float((error).mean()) / (n / of), 0.05 * between),
+            gain=gain,
+            of_datasets=between,
             of_pairs=max(unit * n / max(1, n - of - 2), 0.1 * within),
             of_mean=between / of,
             widen=1.0,

@@ -113,9 +113,7 @@ def _tied(
     return tuple(entries[row.id].tied_with) if row.id in entries else ()
 
 
-def _candidates(
-    session: Session, project_id: str, view: RankingView | None, modality: Modality
-) -> list[ModelRow]:
+def _candidates(session: Session, project_id: str, view: RankingView | None, modality: Modality) -> list[ModelRow]:
     if view is not None:
         return list(models.by_ids(session, project_id, [entry.model_id for entry in view.entries]).values())
     ids = models.matching_ids(session, project_id, ModelFilter(modality=modality), limit=MOST_CANDIDATES + 1)
