@@ -33,6 +33,7 @@ FEWEST_ROWS = 8
 FOLDS = 10
 _SHARE = 0.3  # of a dataset's squared spread that is taken to be foretold by nothing, where test images are weighed
 _UNKNOWN = 0.1  # variance of the datasets' offsets before any is known; counts as two of them
+_EQUAL = 1e-3  # squared deviations: with less, a score is the same for all of them
 _FLOOR = 0.1  # logit: no dataset's candidates are taken to be more alike than that
 Part = Literal["together", "evidence", "prior"]
 PARTS: tuple[Part, ...] = ("together", "evidence", "prior")
@@ -306,9 +307,11 @@ def _shares(known: Table, y: Floats) -> Floats:
         here = known.dataset == d
         columns, truth = known.standing[here], y[here] - y[here].mean()
         columns = columns - columns.mean(axis=0)
-        size = np.sqrt((columns**2).sum(axis=0) * (truth**2).sum())
+        spread = (columns**2).sum(axis=0)
+        size = np.sqrt(spread * (truth**2).sum())
         if here.sum() >= LEAST:
-            found.append(np.where(size > 1e-9, columns.T @ truth / np.maximum(size, 1e-9), np.nan))
+            told = (spread > _EQUAL) & (size > 0)
+            found.append(np.where(told, columns.T @ truth / np.where(told, size, 1.0), np.nan))
     if not found:
         return np.zeros(known.standing.shape[1])
     held = np.isfinite(found)
