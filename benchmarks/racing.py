@@ -2,8 +2,8 @@
 
 python -m benchmarks.racing DATA_DIR [--seeds 5] [--budget-share 0.25]
 
-DATA_DIR is a zooscout data directory in which the models have embedded the images (`zooscout prescore` does it for those
-of training): no image is embedded here, and none twice there. The sets at hand have about 500 training images each, so
+DATA_DIR is a zooscout data directory in which the models have embedded the images (`zooscout prescore` does it for
+training images): no image is embedded here, and none twice there. The sets at hand have about 500 each, so
 that the datasets raced on are unions of several, with the classes of all. What decides is the product's own:
 service.rankings.race and service.rankings.sampling, with LogME.
 """
