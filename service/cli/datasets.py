@@ -17,20 +17,26 @@ app = typer.Typer(help="Labelled image datasets.", no_args_is_help=True)
 def add(
     path: Annotated[Path, typer.Argument(help="a folder, an archive or a Parquet file")],
     name: Annotated[str | None, typer.Option(help="the file's name if not given")] = None,
+    text_column: Annotated[str | None, typer.Option(help="of a CSV or Parquet file of texts")] = None,
+    label_column: Annotated[str | None, typer.Option(help="with --text-column; 'label' if not given")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Check and seal a dataset: class folders (with train/val/test above them or not), a CSV manifest with images, or
-    Parquet with image bytes and labels."""
+    """Check and seal a dataset: class folders (with train/val/test above them or not), a CSV manifest with images,
+    Parquet with image bytes and labels; or, with --text-column, a CSV or Parquet file of texts and labels.
+
+    Example: zooscout datasets add reviews.csv --text-column text --label-column label
+    """
     from service.cli.rank import take_in
+    from service.datasets.texts import TextColumns
 
     if not path.exists():
         fail(f"There is nothing at '{path}'.", status=Exit.NOT_FOUND)
     with connected() as at:
-        view = take_in(at, path, name)
+        view = take_in(at, path, name, TextColumns.asked(text_column, label_column))
     if as_json:
         print_json(view)
         return
-    out.print(f"{view.name}: {view.n_images} images in {view.n_classes} classes, sealed as {view.id}.")
+    out.print(f"{view.name}: {view.n_images} {view.modality}s in {view.n_classes} classes, sealed as {view.id}.")
     for note in (view.report or {}).get("notes", []):
         out.print(f"  {note}")
 

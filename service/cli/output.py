@@ -61,7 +61,7 @@ def place(entry: EntryView, /) -> str:
 
 def ranking_table(view: RankingView, /, *, room: Room = "ample") -> Table:
     """With less room, errors stand in the column that orders alone; with little, what does not order is left out."""
-    title = f"{view.dataset.name}: {view.dataset.n_images} images, {view.dataset.n_classes} classes"
+    title = f"{view.dataset.name}: {view.dataset.n_images} {view.dataset.modality}s, {view.dataset.n_classes} classes"
     caption = "\n".join(
         [f"Scored on the {view.split} split, ordered by {view.ordered_by}.", *map(_escape, notes(view))]
     )

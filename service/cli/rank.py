@@ -10,8 +10,9 @@ from service.cli.connection import Connection, connected
 from service.cli.exits import Exit, Interrupted
 from service.cli.output import err, fail, print_json, print_ranking
 from service.client import ApiProblem
-from service.client.results import Dataset, Ranking
+from service.client.results import Dataset, Model, Ranking
 from service.core.errors import NotFound
+from service.datasets.texts import TextColumns
 from service.models.schemas import ModelFilter
 from service.rankings import service as rankings
 from service.rankings.schemas import RankingCreate
@@ -36,9 +37,11 @@ def rank(
         typer.Option(help="race the candidates within 90s, 10m, 2h, or 5000img (images, each counted once a model)"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="name of the dataset; the file's name if not given")] = None,
+    text_column: Annotated[str | None, typer.Option(help="of a CSV or Parquet file of texts")] = None,
+    label_column: Annotated[str | None, typer.Option(help="with --text-column; 'label' if not given")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the shape of GET /v1/rankings/{id}")] = False,
 ) -> None:
-    """Rank pretrained models by how well their features transfer to your labelled images.
+    """Rank pretrained models by how well their features transfer to your labelled images or texts.
 
     Nothing is fine-tuned. What was embedded or scored before is not computed again. Exit status: 0 when the ranking is
     done, 6 when some of its models failed, 1 when none could be scored; docs/cli.md has the others.
@@ -51,10 +54,11 @@ def rank(
     names = [part.strip() for part in estimators.split(",")] if estimators else None
     rankings.chosen_estimators(names, ordered_by)
     with connected() as at:
-        candidates = _candidates(at, model_globs)
-        dataset = _dataset(at, data, name)
+        found_models = _candidates(at, model_globs)
+        dataset = _dataset(at, data, name, TextColumns.asked(text_column, label_column))
+        candidates = _fitting(found_models, dataset)
         asked = at.client.create_ranking(
-            RankingCreate(dataset=dataset, models=candidates, estimators=names, ordered_by=ordered_by, budget=budget)
+            RankingCreate(dataset=dataset.id, models=candidates, estimators=names, ordered_by=ordered_by, budget=budget)
         )
         found = follow_ranking(at, asked.id)
     show_and_exit(found, as_json=as_json)
@@ -71,13 +75,14 @@ def show_and_exit(found: Ranking, /, *, as_json: bool) -> None:
         raise typer.Exit(Exit.SOME_FAILED)
 
 
-def _candidates(at: Connection, globs: list[str]) -> list[str]:
-    found: dict[str, None] = {}
+def _candidates(at: Connection, globs: list[str]) -> dict[str, tuple[Model, bool]]:
+    """By id, with whether the model was named and not only matched."""
+    found: dict[str, tuple[Model, bool]] = {}
     for glob in (part.strip() for text in globs for part in text.split(",")):
         wanted, cursor, before = ModelFilter(name=glob), None, len(found)
         while True:
             page = at.client.models(wanted, limit=PAGE, cursor=cursor)
-            found |= dict.fromkeys(model.id for model in page.items)
+            found |= {m.id: (m, m.name == glob) for m in page.items if m.id not in found or m.name == glob}
             cursor = page.next_cursor
             if cursor is None:
                 break
@@ -89,30 +94,46 @@ def _candidates(at: Connection, globs: list[str]) -> list[str]:
                 else f"`zooscout models ls` shows the {total} there are"
             )
             fail(f"No model matches '{glob}'; {advice}.", status=Exit.NOT_FOUND)
-    return list(found)
+    return found
 
 
-def _dataset(at: Connection, data: str, name: str | None) -> str:
+def _fitting(found: dict[str, tuple[Model, bool]], dataset: Dataset) -> list[str]:
+    """Those that read what the dataset holds; a model that was named stays, for the service to say what is wrong."""
+    fitting = [ident for ident, (model, named) in found.items() if named or model.modality == dataset.modality]
+    if not fitting:
+        fail(
+            f"None of the {len(found)} models reads {dataset.modality}s, which '{dataset.name}' holds; "
+            f"`zooscout models ls --modality {dataset.modality}` shows those that do.",
+            status=Exit.NOT_FOUND,
+        )
+    return fitting
+
+
+def _dataset(at: Connection, data: str, name: str | None, texts: TextColumns | None) -> Dataset:
     path = Path(data)
     if path.exists():
-        return take_in(at, path, name).id
+        return take_in(at, path, name, texts)
     try:
-        return at.client.dataset(data).id
+        return at.client.dataset(data)
     except ApiProblem as problem:
         if problem.status != 404:
             raise
         raise NotFound("file, folder or dataset", data) from problem
 
 
-def take_in(at: Connection, path: Path, name: str | None, /) -> Dataset:
+def take_in(at: Connection, path: Path, name: str | None, texts: TextColumns | None = None, /) -> Dataset:
     """Checks and seals a dataset by path, or finds the one it has already become."""
     if at.context is not None:
-        ident, known = _accept(at.context, path, name)
+        ident, known = _accept(at.context, path, name, texts)
     else:
         with bars() as shown:
             bar = shown.add_task("uploading", total=None)
             made = at.client.upload_dataset(
-                path, name=name, progress=lambda sent, size: shown.update(bar, completed=sent, total=size)
+                path,
+                name=name,
+                text_column=texts.text if texts else None,
+                label_column=texts.label if texts else None,
+                progress=lambda sent, size: shown.update(bar, completed=sent, total=size),
             )
         ident, known = made.id, made.state == "sealed"
     found = checked(at, ident)
@@ -121,7 +142,7 @@ def take_in(at: Connection, path: Path, name: str | None, /) -> Dataset:
     return found
 
 
-def _accept(context: "WorkerContext", path: Path, name: str | None) -> tuple[str, bool]:
+def _accept(context: "WorkerContext", path: Path, name: str | None, texts: TextColumns | None) -> tuple[str, bool]:
     """Where this process does the work the path is read where it lies."""
     from service.cli.embedded import PROJECT
     from service.datasets import service as datasets
@@ -132,7 +153,13 @@ def _accept(context: "WorkerContext", path: Path, name: str | None) -> tuple[str
         digest = source_digest(path)
         with context.database.write() as session:
             accepted = datasets.accept(
-                session, PROJECT, path.absolute(), name=name or path.name, source_digest=digest, delete_source=False
+                session,
+                PROJECT,
+                path.absolute(),
+                name=name or path.name,
+                source_digest=digest,
+                delete_source=False,
+                texts=texts.to_json() if texts else None,
             )
             return accepted.row.id, accepted.already_known
 

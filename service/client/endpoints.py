@@ -104,12 +104,22 @@ def release_model(ident: str, /) -> Flow[r.Model]:
 
 
 def upload_dataset(
-    path: str | Path, /, *, name: str | None = None, progress: Progress | None = None
+    path: str | Path,
+    /,
+    *,
+    name: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    progress: Progress | None = None,
 ) -> Flow[r.Dataset]:
-    """Streams an archive, a Parquet file or a folder (as a zip); `progress` hears (bytes sent, bytes in all)."""
+    """Streams an archive, a Parquet file or a folder (as a zip); `progress` hears (bytes sent, bytes in all).
+
+    With `text_column` it is a CSV or Parquet file of texts, whose labels stand in `label_column`.
+    """
     path = Path(path)
     with packed(path) as file:
-        params = {"name": name or path.resolve().name}
+        columns = {"text_column": text_column, "label_column": label_column}
+        params = {"name": name or path.resolve().name} | {k: v for k, v in columns.items() if v is not None}
         return (yield from ask(r.Dataset, "POST", "/v1/datasets", upload=Upload(file, progress), params=params))
 
 
@@ -406,6 +416,9 @@ class Endpoints:
     pairs = Both(ps.pairs)
     remove_prescore = Both(ps.remove_prescore)
     changes = Both(ps.changes)
+    start_signature = Both(ps.start_signature)
+    signature = Both(ps.signature)
+    sign = Both(ps.sign)
     add_webhook = Both(add_webhook)
     webhooks = Both(webhooks)
     remove_webhook = Both(remove_webhook)
@@ -413,6 +426,3 @@ class Endpoints:
     deliveries = Both(deliveries)
     delivery = Both(delivery)
     redeliver = Both(redeliver)
-    start_signature = Both(ps.start_signature)
-    signature = Both(ps.signature)
-    sign = Both(ps.sign)

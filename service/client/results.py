@@ -39,6 +39,7 @@ class Model:
     created_at: datetime
     quarantined_at: datetime | None = None
     quarantine_reason: str | None = None
+    modality: str = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Dataset:
     progress: Mapping[str, Any]
     created_at: datetime
     sealed_at: datetime | None
+    modality: str = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class DatasetBrief:
     fingerprint: str | None
     n_images: int | None
     n_classes: int | None
+    modality: str = "image"
 
 
 @dataclass(frozen=True, slots=True)

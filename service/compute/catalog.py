@@ -7,7 +7,7 @@ from typing import Any
 from service.core.db import Database
 from service.models import service as catalog
 from zoo.catalog import SOURCES, ModelCard
-from zoo.extract import load
+from zoo.loading import load_any
 
 ROWS_PER_TRANSACTION = 500
 
@@ -30,5 +30,5 @@ def prove(card: ModelCard, /, *, cache_dir: Path) -> tuple[ModelCard, int]:
     Raises:
         ZooError: The weights cannot be had, are not the pinned ones, or do not fit; it names the first keys.
     """
-    extractor = load(card, device="cpu", cache_dir=cache_dir)
+    extractor = load_any(card, device="cpu", cache_dir=cache_dir)
     return extractor.card, extractor.params

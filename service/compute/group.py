@@ -20,6 +20,7 @@ from service.compute.reference import ReferenceSet, WarmMoments
 from service.compute.scoring import by_moments, score_model
 from service.compute.shards import Sharded, ShardMoments
 from service.compute.streams import Limits
+from service.compute.texts import embed_texts
 from service.compute.warm import WarmFindings, WarmModels
 from service.core.errors import Cancelled
 from service.core.tracing import span
@@ -28,9 +29,11 @@ from service.embeddings.protocol import EmbeddingStore
 from service.rankings.results import Failed, Scored
 from service.scoring.repository import StoredScore
 from zoo.catalog import ModelCard, Precision, extractor_id
-from zoo.errors import ZooError
+from zoo.errors import BadCard, ZooError
 from zoo.extract import Extractor
+from zoo.loading import AnyExtractor
 from zoo.preprocess import decode, prepare
+from zoo.text import TextExtractor
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def compute_group(
     known = len(ready)
     state: dict[str, Any] = {"stage": "loading weights", "images_embedded": 0, "images_to_embed": 0}
     report(state)
-    extractors: dict[str, Extractor] = {}
+    extractors: dict[str, AnyExtractor] = {}
     for ident, card in cards.items():
         if ident in ready:
             continue
@@ -111,18 +114,7 @@ def compute_group(
     embedded = Embedded()
     if extractors:
         with span("embed", models=len(extractors)):
-            embedded = embed_group(
-                extractors,
-                images,
-                project_id=at.project_id,
-                store=at.store,
-                read_blob=at.read_blob,
-                batch_size=lambda extractor: at.models.batch_size(extractor, at.batch_size),
-                limits=at.limits,
-                device=at.device,
-                progress=meter.progress,
-                cancelled=cancelled,
-            )
+            embedded = _embed(extractors, images, at, meter, cancelled)
     meter.stage("scoring")
     for ident, reason in embedded.failed.items():
         done(ident, Failed(reason, embedded.causes[ident]))
@@ -176,6 +168,43 @@ def compute_group(
     return embedded.counted + Counts(stored=known * len(set(images)))
 
 
+def _embed(
+    extractors: Mapping[str, AnyExtractor],
+    hashes: Sequence[bytes],
+    at: Workplace,
+    meter: "_Meter",
+    cancelled: Callable[[], bool],
+) -> Embedded:
+    """What the models of one ranking are given is all images or all texts."""
+    of_texts = {ident: x for ident, x in extractors.items() if isinstance(x, TextExtractor)}
+    if of_texts:
+        return embed_texts(
+            of_texts,
+            hashes,
+            project_id=at.project_id,
+            store=at.store,
+            read_blob=at.read_blob,
+            batch_size=at.batch_size,
+            limits=at.limits,
+            device=at.device,
+            progress=meter.progress,
+            cut=meter.stage,
+            cancelled=cancelled,
+        )
+    return embed_group(
+        {ident: x for ident, x in extractors.items() if isinstance(x, Extractor)},
+        hashes,
+        project_id=at.project_id,
+        store=at.store,
+        read_blob=at.read_blob,
+        batch_size=lambda extractor: at.models.batch_size(extractor, at.batch_size),
+        limits=at.limits,
+        device=at.device,
+        progress=meter.progress,
+        cancelled=cancelled,
+    )
+
+
 def _pinned(card: ModelCard, ident: str) -> _Ready | None:
     """The model as its card has it, where that says everything that scoring needs."""
     if card.weights.sha256 is None or card.params is None or card.feature_dim is None or card.num_classes is None:
@@ -189,9 +218,15 @@ def _precision(model: _Ready) -> Precision:
     return "float32" if model.extractor_id == exact else "bfloat16"
 
 
-def _extractor(card: ModelCard, hashes: Sequence[bytes], labels: npt.NDArray[np.int64], at: Workplace) -> Extractor:
+def _extractor(card: ModelCard, hashes: Sequence[bytes], labels: npt.NDArray[np.int64], at: Workplace) -> AnyExtractor:
+    if card.modality == "text":
+        return at.models.load(card, device=at.device, cache_dir=at.weights_cache)
+
     def load(card: ModelCard, precision: Precision) -> Extractor:
-        return at.models.load(card, device=at.device, cache_dir=at.weights_cache, precision=precision)
+        found = at.models.load(card, device=at.device, cache_dir=at.weights_cache, precision=precision)
+        if not isinstance(found, Extractor):
+            raise BadCard(f"{card.name} reads no images")
+        return found
 
     def sample(card: ModelCard) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = spread(labels, PROBE_IMAGES)

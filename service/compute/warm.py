@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from estimators.label_free import LabelFree
     from zoo.extract import Extractor
+    from zoo.loading import AnyExtractor
 
 FOUND_BYTES = 1 << 30  # about eight models of 1280 features and 5,000 images
 NEW_SHARE = 0.1  # of the images: with more new ones neighbours are searched for again
@@ -29,14 +30,14 @@ class WarmModels:
     """Loaded models, up to so many bytes of weights; the longest unused go first."""
 
     kept_bytes: int
-    _kept: "OrderedDict[_Key, Extractor]" = field(default_factory=OrderedDict)
+    _kept: "OrderedDict[_Key, AnyExtractor]" = field(default_factory=OrderedDict)
     _batches: dict[_Key, int] = field(default_factory=dict)
 
     def load(
         self, card: ModelCard, /, *, device: "torch.device", cache_dir: Path, precision: Precision = "float32"
-    ) -> "Extractor":
-        """The card's extractor; raises what `zoo.extract.load` raises."""
-        from zoo.extract import load
+    ) -> "AnyExtractor":
+        """The card's extractor; raises what `zoo.loading.load_any` raises."""
+        from zoo.loading import load_any
 
         if card.weights.sha256 is not None and card.num_classes is not None:
             ident = extractor_id(card, weights_sha256=card.weights.sha256, precision=precision)
@@ -44,9 +45,9 @@ class WarmModels:
             if found is not None:
                 # The same weights may have another name by now.
                 return self.keep(replace(found, card=replace(card, feature_dim=found.feature_dim)))
-        return self.keep(load(card, device=device, cache_dir=cache_dir, precision=precision))
+        return self.keep(load_any(card, device=device, cache_dir=cache_dir, precision=precision))
 
-    def keep(self, extractor: "Extractor", /) -> "Extractor":
+    def keep(self, extractor: "AnyExtractor", /) -> "AnyExtractor":
         key = _key(extractor)
         self._kept[key] = extractor
         self._kept.move_to_end(key)
@@ -54,7 +55,7 @@ class WarmModels:
             self._kept.popitem(last=False)
         return extractor
 
-    def drop(self, extractor: "Extractor", /) -> None:
+    def drop(self, extractor: "AnyExtractor", /) -> None:
         self._kept.pop(_key(extractor), None)
 
     def batch_size(self, extractor: "Extractor", setting: int, /) -> int:
@@ -98,5 +99,5 @@ class WarmFindings:
         return None
 
 
-def _key(extractor: "Extractor") -> _Key:
+def _key(extractor: "AnyExtractor") -> _Key:
     return extractor.extractor_id, extractor.num_classes, str(extractor.device)

@@ -29,7 +29,10 @@ def _shortened(name: str, /) -> str:
 
 class UnknownFormat(DatasetRefused):
     slug = "unknown-format"
-    remedy = "Send a zip, tar, tar.gz, tar.bz2 or tar.xz archive, a Parquet file, or name a folder."
+    remedy = (
+        "Send a zip, tar, tar.gz, tar.bz2 or tar.xz archive, a Parquet file, or name a folder. "
+        "Of a CSV of texts, name the text column."
+    )
 
 
 class CorruptArchive(DatasetRefused):
@@ -126,7 +129,10 @@ class AmbiguousLayout(DatasetRefused):
 
 class BadManifest(DatasetRefused):
     slug = "bad-manifest"
-    remedy = "A CSV needs the columns 'path' and 'label'; a Parquet file needs an image and a label column."
+    remedy = (
+        "A CSV needs the columns 'path' and 'label'; a Parquet file needs an image and a label column; "
+        "a table of texts needs the columns that are named for it."
+    )
 
 
 class OneClass(DatasetRefused):

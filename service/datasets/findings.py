@@ -96,17 +96,19 @@ class Findings:
     def conclude(self, origin: Origin, /) -> tuple[Manifest, Report]:
         """Raises NothingReadable or OneClass where what remains cannot be ranked on."""
         problems = [*origin.problems, *self._problems]
+        texts = origin.layout == "texts"
+        what = "text" if texts else "image"
         if not self._seen:
             first = f"; the first, '{problems[0].name}', {problems[0].reason}" if problems else ""
-            raise NothingReadable(f"None of its images can be used: {len(problems):,} were tried{first}")
+            raise NothingReadable(f"None of its {what}s can be used: {len(problems):,} were tried{first}")
         kept, duplicates, copies, conflicts, leaks = self._sorted_out()
         classes = tuple(sorted({seen.label for seen in kept}))
         if not classes:
-            raise NothingReadable("Every image stands under more than one class")
+            raise NothingReadable(f"Every {what} stands under more than one class")
         if len(classes) == 1:
             every = {seen.label for seen in self._seen}
-            why = "" if len(every) == 1 else ": the images of the others conflict"
-            raise OneClass(f"All usable images are of one class, '{classes[0]}'{why}")
+            why = "" if len(every) == 1 else f": the {what}s of the others conflict"
+            raise OneClass(f"All usable {what}s are of one class, '{classes[0]}'{why}")
         number = {name: index for index, name in enumerate(classes)}
         manifest = build_manifest(
             (Row(s.content_hash, s.split, number[s.label], s.path, s.width, s.height) for s in kept), classes
@@ -122,11 +124,12 @@ class Findings:
                 ClassCount(name, {split: counts[name, split] for split in manifest.splits}) for name in classes
             ),
             balance=balance,
-            width=_extent([seen.width for seen in kept]),
-            height=_extent([seen.height for seen in kept]),
+            width=None if texts else _extent([seen.width for seen in kept]),
+            height=None if texts else _extent([seen.height for seen in kept]),
+            characters=_extent([seen.width for seen in kept]) if texts else None,
             # A manifest does not keep them, and known images are not opened again to find out.
-            formats=None if self._known else dict(sorted(self._formats.items())),
-            modes=None if self._known else dict(sorted(self._modes.items())),
+            formats=None if self._known or texts else dict(sorted(self._formats.items())),
+            modes=None if self._known or texts else dict(sorted(self._modes.items())),
             unreadable=Listing.of(problems),
             unlabelled=Listing.of([*origin.unlabelled, *self._unlabelled]),
             duplicates=duplicates,
@@ -134,7 +137,7 @@ class Findings:
             conflicts=conflicts,
             leaks=leaks,
             other_files=origin.other_files,
-            notes=(*origin.notes, *self._notes(classes, counts, balance, conflicts.total, leaks.total)),
+            notes=(*origin.notes, *self._notes(classes, counts, balance, conflicts.total, leaks.total, what=what)),
         )
         return manifest, report
 
@@ -177,24 +180,34 @@ class Findings:
         )
 
     def _notes(
-        self, classes: tuple[str, ...], counts: Counter[tuple[str, Split]], balance: Balance, conflicts: int, leaks: int
+        self,
+        classes: tuple[str, ...],
+        counts: Counter[tuple[str, Split]],
+        balance: Balance,
+        conflicts: int,
+        leaks: int,
+        /,
+        *,
+        what: str,
     ) -> list[str]:
         notes = []
-        where = "the training split" if balance.split else "all images"
+        where = "the training split" if balance.split else f"all {what}s"
         alone = [name for name in classes if sum(counts[name, split] for split in _of(balance)) == 1]
         absent = [name for name in classes if not any(counts[name, split] for split in _of(balance))]
         if alone:
-            notes.append(f"{_names(alone)}: one image only in {where}, so nothing about its spread can be measured.")
+            notes.append(f"{_names(alone)}: one {what} only in {where}, so nothing about its spread can be measured.")
         if absent:
-            notes.append(f"{_names(absent)}: no image in {where}; rankings leave it out.")
+            notes.append(f"{_names(absent)}: no {what} in {where}; rankings leave it out.")
         if 0 < balance.ratio < _UNBALANCED:
             notes.append(
-                f"Unbalanced: classes hold from {balance.smallest:,} to {balance.largest:,} images in {where}."
+                f"Unbalanced: classes hold from {balance.smallest:,} to {balance.largest:,} {what}s in {where}."
             )
         if conflicts:
-            notes.append(f"{conflicts:,} images stand under more than one class and were left out.")
+            notes.append(f"{conflicts:,} {what}s stand under more than one class and were left out.")
         if leaks:
-            notes.append(f"{leaks:,} images stand in more than one split: accuracy measured on the second is too good.")
+            notes.append(
+                f"{leaks:,} {what}s stand in more than one split: accuracy measured on the second is too good."
+            )
         folded = sorted(classes, key=lambda name: (name.casefold(), name))
         clashes = [f"{a} / {b}" for a, b in pairwise(folded) if a.casefold() == b.casefold()]
         if clashes:

@@ -8,7 +8,7 @@ from typing import Literal
 from service.datasets.errors import AmbiguousLayout, NoLabels
 from service.datasets.names import Split, split_named
 
-Layout = Literal["folders", "csv", "parquet"]
+Layout = Literal["folders", "csv", "parquet", "texts"]
 
 MAX_LABEL_CHARACTERS = 200
 _BAD = frozenset({"Cc", "Cs"})  # control characters and lone surrogates

@@ -3,6 +3,7 @@
 from sqlalchemy.orm import Session
 
 from service.core.clock import utc_now
+from service.core.errors import Conflict
 from service.datasets import repository
 from service.datasets.errors import DatasetInUse, NoReferenceSet
 from service.datasets.schemas import ReferenceView
@@ -32,6 +33,8 @@ def name(session: Session, project_id: str, ident: str, /) -> ReferenceView:
     """
     lock_project(session, project_id)
     dataset = sealed(session, project_id, ident)
+    if dataset.modality != "image":
+        raise Conflict(f"'{dataset.name}' holds texts: a reference set is one of images.")
     row = find(session, project_id)
     if row is None or row.dataset_id != dataset.id:
         row = session.merge(

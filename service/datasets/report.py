@@ -44,7 +44,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Pixels, as stored."""
+    """Pixels, as stored; of texts, characters."""
 
     smallest: int
     median: int
@@ -74,8 +74,9 @@ class Report:
     splits: dict[Split, int]
     classes: tuple[ClassCount, ...]
     balance: Balance
-    width: Extent
-    height: Extent
+    width: Extent | None  # None: it holds texts
+    height: Extent | None
+    characters: Extent | None  # None: it holds images
     formats: dict[str, int] | None  # None for a version: its parent's images are not opened again
     modes: dict[str, int] | None
     unreadable: Listing[Problem]

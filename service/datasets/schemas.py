@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.core.text import RequestBody
+from zoo.catalog import Modality
 
 MAX_CHANGES = 1_000_000
 ImageName = Annotated[str, Field(min_length=1, max_length=1100)]
@@ -24,6 +25,7 @@ class InspectionBrief(BaseModel):
 class DatasetView(BaseModel):
     id: str
     name: str
+    modality: Modality = Field(description="what it holds; images and texts are counted alike, as n_images")
     state: Literal["checking", "sealed", "refused"]
     fingerprint: str | None
     n_images: int | None

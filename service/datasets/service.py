@@ -19,6 +19,7 @@ from service.jobs.model import Priority, TaskKind
 from service.keys.repository import lock_project
 from service.webhooks.events import Event
 from service.webhooks.service import emit
+from zoo.catalog import Modality
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,15 @@ def accept(
     delete_source: bool,
     source_bytes: int = 0,
     source_images: int = 0,
+    texts: Mapping[str, str] | None = None,
 ) -> Accepted:
-    """A new dataset to check, or the one that the same source has already become."""
+    """A new dataset to check, or the one that the same source has already become.
+
+    `texts` names the columns of a table of texts.
+    """
     lock_project(session, project_id)
+    if texts is not None:
+        source_digest = canonical_sha256({"source": source_digest, "texts": dict(texts)})
     known = repository.by_source(session, project_id, source_digest)
     if known is not None:
         return Accepted(known, already_known=True)
@@ -48,6 +55,7 @@ def accept(
         session,
         project_id,
         name=name,
+        modality="image" if texts is None else "text",
         source_digest=source_digest,
         source_bytes=source_bytes,
         source_images=source_images,
@@ -57,7 +65,7 @@ def accept(
         project_id=project_id,
         kind=TaskKind.INGEST,
         subject_id=row.id,
-        payload={"source": str(source), "delete_source": delete_source},
+        payload={"source": str(source), "delete_source": delete_source} | ({"texts": dict(texts)} if texts else {}),
         priority=Priority.CONTROL,
     )
     return Accepted(row, already_known=False)
@@ -92,8 +100,10 @@ def accept_version(
     """
     lock_project(session, project_id)
     parent = sealed(session, project_id, parent_id)
-    if source.add is not None:
-        sealed(session, project_id, source.add)
+    if source.add is not None and (other := sealed(session, project_id, source.add)).modality != parent.modality:
+        raise Conflict(f"'{parent.name}' holds {parent.modality}s and '{other.name}' {other.modality}s.")
+    if source.archive is not None:
+        require_images_to_add(parent)
     known = repository.by_source(session, project_id, digest)
     if known is not None:
         return Accepted(known, already_known=True)
@@ -101,6 +111,7 @@ def accept_version(
         session,
         project_id,
         name=name or next_version_name(parent.name),
+        modality=modality_of(parent),
         source_digest=digest,
         source_bytes=source_bytes,
         source_images=source_images,
@@ -123,6 +134,12 @@ def accept_version(
         priority=Priority.CONTROL,
     )
     return Accepted(row, already_known=False)
+
+
+def require_images_to_add(parent: DatasetRow, /) -> None:
+    """Raises Conflict where the parent holds texts: an archive adds images."""
+    if parent.modality == "text":
+        raise Conflict("To add texts, make a dataset of them and add that one to this by its name.")
 
 
 def sealed(session: Session, project_id: str, ident: str, /) -> DatasetRow:
@@ -167,6 +184,10 @@ def version_digest(
     return canonical_sha256({"parent": parent_id, "archive": archive_sha256, "add": add, **asked})
 
 
+def modality_of(row: DatasetRow, /) -> Modality:
+    return "text" if row.modality == "text" else "image"
+
+
 def show(session: Session, project_id: str, ident: str, /) -> DatasetView:
     row = repository.get(session, project_id, ident)
     return _view(session, row, report=row.report)
@@ -187,6 +208,7 @@ def _view(session: Session, row: DatasetRow, *, report: dict[str, Any] | None) -
     return DatasetView(
         id=row.id,
         name=row.name,
+        modality=modality_of(row),
         state=row.state,
         fingerprint=row.fingerprint,
         n_images=row.n_images,

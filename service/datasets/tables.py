@@ -24,6 +24,7 @@ class DatasetRow(Base):
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
     changes: Mapped[dict[str, Any] | None]  # against the parent
     name: Mapped[str] = mapped_column(String(300))
+    modality: Mapped[str] = mapped_column(String(10), server_default="image")  # image | text
     state: Mapped[str] = mapped_column(String(20))  # checking | sealed | refused
     source_digest: Mapped[str] = mapped_column(String(64))
     fingerprint: Mapped[str | None] = mapped_column(String(64))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from service.core.errors import InvalidRequest
 from service.datasets import repository as datasets
 from service.datasets import service as dataset_service
 from service.datasets.schemas import InspectionBrief
@@ -27,10 +28,13 @@ def request(session: Session, project_id: str, dataset: str, model: str, /) -> R
 
     Raises:
         Conflict: The dataset is not sealed.
+        InvalidRequest: The model does not read what the dataset holds.
     """
     lock_project(session, project_id)
     sealed = dataset_service.sealed(session, project_id, dataset)
     found = models.get(session, project_id, model)
+    if sealed.modality != models.modality_of(found):
+        raise InvalidRequest(f"'{sealed.name}' holds {sealed.modality}s, which {found.name} cannot read.")
     open_one = repository.under_way(session, sealed.id, found.id)
     if open_one is not None:
         return Requested(open_one, already_under_way=True)

@@ -15,7 +15,7 @@ from service.core.pagination import MADE_UP, Cursor, Page
 from service.core.text import glob_to_like
 from service.models.schemas import ModelFilter, ModelView, SortKey
 from service.models.tables import ModelFailureRow, ModelRow, ModelTagRow
-from zoo.catalog import ModelCard
+from zoo.catalog import MODALITIES, Modality, ModelCard
 
 _SORTS = {
     "name": ModelRow.name,
@@ -149,7 +149,12 @@ def tags_of(session: Session, ids: Sequence[str], /) -> dict[str, dict[str, str]
 
 
 def view(row: ModelRow, tags: dict[str, str], /) -> ModelView:
-    return ModelView.model_validate({**{c.key: getattr(row, c.key) for c in ModelRow.__table__.columns}, "tags": tags})
+    more = {"tags": tags, "modality": modality_of(row)}
+    return ModelView.model_validate({c.key: getattr(row, c.key) for c in ModelRow.__table__.columns} | more)
+
+
+def modality_of(row: ModelRow, /) -> Modality:
+    return next(modality for library, modality in MODALITIES.items() if library == row.library)
 
 
 def pinned_cards(session: Session, project_id: str, /) -> list[tuple[dict[str, Any], str]]:
@@ -188,7 +193,7 @@ def _fill(row: ModelRow, card: ModelCard, *, state: str) -> None:
     row.params = card.params
     row.macs = card.macs
     row.feature_dim = card.feature_dim
-    row.input_size = card.preprocess.input_size[1]
+    row.input_size = card.preprocess.input_size[1] if card.text is None else card.text.max_length or 0
     row.licence = card.licence
     row.pretrained_on = card.pretrained_on
     row.weights_sha256 = card.weights.sha256
@@ -215,6 +220,8 @@ def _filtered(query: Select[Any], project_id: str, wanted: ModelFilter) -> Selec
     for column, value in equal.items():
         if value is not None:
             query = query.where(column == value)
+    if wanted.modality is not None:
+        query = query.where(ModelRow.library.in_([name for name, of in MODALITIES.items() if of == wanted.modality]))
     if wanted.quarantined is not None:
         query = query.where(ModelRow.quarantined_at.is_not(None) == wanted.quarantined)
     if wanted.min_params is not None:

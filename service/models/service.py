@@ -14,7 +14,7 @@ from service.models import repository
 from service.models.errors import BadModelCard, ModelExists
 from service.models.schemas import ModelCreate, ModelFilter, ModelPage, ModelView, SortKey
 from service.models.tables import ModelRow
-from zoo.catalog import ModelCard
+from zoo.catalog import MODALITIES, Modality, ModelCard
 from zoo.errors import ZooError
 
 
@@ -36,6 +36,13 @@ def card_from_request(request: ModelCreate, /) -> ModelCard:
     }
     if request.input_size is not None:
         preprocess["input_size"] = (3, request.input_size, request.input_size)
+    text: dict[str, object] | None = {
+        key: value
+        for key, value in (("pooling", request.pooling), ("layer", request.layer), ("max_length", request.max_length))
+        if value is not None
+    }
+    if not text and MODALITIES[request.library] != "text":
+        text = None
     try:
         return ModelCard.from_json(
             {
@@ -46,6 +53,7 @@ def card_from_request(request: ModelCreate, /) -> ModelCard:
                 "tag": request.name.removeprefix(f"{request.architecture}.") or "own",
                 "weights": {"uri": request.weights, "sha256": request.sha256, "match": request.match},
                 "preprocess": preprocess,
+                "text": text,
                 "licence": request.licence,
                 "pretrained_on": request.pretrained_on,
                 "tags": request.tags,
@@ -149,13 +157,17 @@ def remove(session: Session, project_id: str, ident: str, /) -> None:
 MAX_CANDIDATES = 20_000
 
 
-def resolve_candidates(session: Session, project_id: str, wanted: Sequence[str] | ModelFilter, /) -> list[ModelRow]:
-    """The models that a ranking's request names, each once.
+def resolve_candidates(
+    session: Session, project_id: str, wanted: Sequence[str] | ModelFilter, /, *, modality: Modality | None = None
+) -> list[ModelRow]:
+    """The models that a ranking's request names, each once; of a filter, those that read what the dataset holds.
 
     Raises:
         InvalidRequest: None matches, a name is unknown, or there are too many.
     """
     if isinstance(wanted, ModelFilter):
+        if modality is not None and wanted.modality is None:
+            wanted = wanted.model_copy(update={"modality": modality})
         ids = repository.matching_ids(session, project_id, wanted, limit=MAX_CANDIDATES + 1)
         if not ids:
             total = repository.count(session, project_id, ModelFilter())
@@ -171,6 +183,10 @@ def resolve_candidates(session: Session, project_id: str, wanted: Sequence[str] 
         if row is None:
             raise InvalidRequest(f"There is no model '{ident}'.")
         found[row.id] = row
+    others = [row.name for row in found.values() if modality not in (None, repository.modality_of(row))]
+    if others:
+        listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise InvalidRequest(f"The dataset holds {modality}s, which {listed} cannot read: leave them out.")
     if not found:
         raise InvalidRequest("Name at least one model, or give a filter.")
     return list(found.values())

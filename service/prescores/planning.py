@@ -126,7 +126,10 @@ def begin(
 
 def _begin_dataset(session: Session, row: PrescoreRow, plan: DatasetPlan) -> None:
     estimators, ordered_by = rankings.chosen_estimators(None, None)
-    reference = references.find(session, row.project_id) if any(map(needs_reference, estimators)) else None
+    dataset = datasets.get(session, row.project_id, plan.dataset_id)
+    of_images = dataset.modality == "image"  # as the reference set is
+    compared = of_images and any(map(needs_reference, estimators))
+    reference = references.find(session, row.project_id) if compared else None
     wanted = [pair.model_id for pair in plan.pairs]
     ids = list(models.by_ids(session, row.project_id, [*plan.known, *wanted]))
     ranking = ranking_rows.add(

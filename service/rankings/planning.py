@@ -62,7 +62,7 @@ def plan(
         elif (reason := why_skipped(rows[ident])) is not None:
             entry.state, entry.error = "failed", reason
         else:
-            to_compute.append(Candidate(ident, cards[ident].preprocess.signature, rows[ident].params))
+            to_compute.append(Candidate(ident, cards[ident].signature, rows[ident].params))
     if ranking.race is not None and to_compute:
         wanted = [c.model_id for c in to_compute] + _race_again(entries)
         images, classes = sizes[split], dataset.n_classes or 1

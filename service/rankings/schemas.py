@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.core.budget import BudgetText
 from service.core.text import RequestBody
 from service.models.schemas import ModelFilter
+from zoo.catalog import Modality
 
 RankingState = Literal["queued", "running", "done", "failed", "cancelled"]
 EntryState = Literal["waiting", "running", "done", "failed"]
@@ -83,6 +84,7 @@ class RaceView(BaseModel):
 class DatasetBrief(BaseModel):
     id: str
     name: str
+    modality: Modality = "image"
     fingerprint: str | None
     n_images: int | None
     n_classes: int | None

@@ -11,6 +11,7 @@ from service.core.pagination import MAX_LIMIT
 from service.datasets import reference as references
 from service.datasets import repository as datasets
 from service.datasets.errors import DatasetInUse
+from service.datasets.service import modality_of
 from service.datasets.tables import DatasetRow
 from service.embeddings import repository as embeddings
 from service.jobs import repository as jobs
@@ -75,10 +76,11 @@ def create(session: Session, project_id: str, request: RankingCreate, /) -> Rank
     if named is None and request.budget is not None:
         named = list(racing.PANEL)
     estimators, ordered_by = chosen_estimators(named, request.ordered_by)
-    reference = references.find(session, project_id) if any(map(needs_reference, estimators)) else None
+    of_images = dataset.modality == "image"  # as the reference set is
+    reference = references.find(session, project_id) if of_images and any(map(needs_reference, estimators)) else None
     if reference is None and needs_reference(ordered_by):
         raise ReferenceNeeded(f"To order models by it, '{ordered_by}' {NEEDS_REFERENCE}.")
-    candidates = catalog.resolve_candidates(session, project_id, request.models)
+    candidates = catalog.resolve_candidates(session, project_id, request.models, modality=modality_of(dataset))
     refusal = why_not_comparable(ordered_by, [model.feature_dim for model in candidates])
     if refusal is not None:
         raise NotComparable(refusal)
@@ -268,7 +270,12 @@ def list_rankings(
 
 def brief_dataset(row: DatasetRow, /) -> DatasetBrief:
     return DatasetBrief(
-        id=row.id, name=row.name, fingerprint=row.fingerprint, n_images=row.n_images, n_classes=row.n_classes
+        id=row.id,
+        name=row.name,
+        modality=modality_of(row),
+        fingerprint=row.fingerprint,
+        n_images=row.n_images,
+        n_classes=row.n_classes,
     )
 
 

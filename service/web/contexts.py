@@ -58,6 +58,7 @@ class DatasetsPage(Page):
 class DatasetPage(Page):
     dataset: DatasetView
     samples: list[ClassSample]
+    texts: dict[str, str]  # how each begins, by content hash; none of images
     only: str | None  # the class that is shown alone
     versions: list[DatasetView]  # made from it
     inspections: list[InspectionView]  # the newest of each model
@@ -72,6 +73,7 @@ class DatasetPage(Page):
 class NeighboursPage(Page):
     dataset: DatasetView
     image: str
+    texts: dict[str, str]  # how each begins, by content hash; none of images
     models: list[str]  # names to choose from
     asked: list[str]
     found: list[NeighboursView]

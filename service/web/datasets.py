@@ -1,5 +1,6 @@
 """Pages of datasets: what was uploaded, what the checks found, what was measured on it."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from service.core.settings import Settings
 from service.datasets import reference as references
 from service.datasets import service as datasets
 from service.datasets.samples import ClassSample, samples
+from service.datasets.schemas import DatasetView
 from service.inspections import service as inspections
 from service.models import service as catalog
 from service.models.schemas import ModelFilter
@@ -32,6 +34,7 @@ LISTED = 50
 CLASSES, EACH, EACH_ALONE = 12, 6, 60
 MODELS_NAMED = 200
 NEIGHBOURS = 8
+TEXT_SHOWN = 280  # characters
 # What browsers show by themselves; the rest is offered as a file. First bytes, for a name says nothing.
 _SHOWN_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"BM": "image/bmp"}
 _STILL = "default-src 'none'; sandbox"
@@ -64,9 +67,19 @@ def show_dataset(
         view = datasets.show(session, project, dataset)
         found = inspections.latest(session, project, view.id)
         ranked = rankings.list_rankings(session, project, limit=SHOWN, dataset_id=view.id).items
+        shown = _samples(app.settings, project, view.id, only) if view.state == "sealed" else []
         page = DatasetPage(
             dataset=view,
-            samples=_samples(app.settings, project, view.id, only) if view.state == "sealed" else [],
+            samples=shown,
+            texts=_texts(
+                app.settings,
+                project,
+                view,
+                [
+                    *(sample.hash for group in shown for sample in group.images),
+                    *(value for each in found for value in _hashes_in(each.result)),
+                ],
+            ),
             only=only,
             versions=datasets.versions_of(session, view.id, limit=SHOWN),
             inspections=found,
@@ -88,6 +101,34 @@ def _samples(settings: Settings, project: str, dataset_id: str, only: str | None
     path = _manifest(settings, project, dataset_id)
     each, classes = (EACH, CLASSES) if only is None else (EACH_ALONE, None)
     return samples(path, each=each, only=only, classes=classes) if path.is_file() else []
+
+
+def _hashes_in(result: object, /) -> Iterator[str]:
+    """Of what the page shows of an inspection."""
+    if isinstance(result, dict):
+        if isinstance(result.get("hash"), str):
+            yield result["hash"]
+        for value in result.values():
+            yield from _hashes_in(value)
+    elif isinstance(result, list):
+        for value in result[:SHOWN]:
+            yield from _hashes_in(value)
+
+
+def _texts(settings: Settings, project: str, view: DatasetView, hashes: Iterable[str], /) -> dict[str, str]:
+    """How each text begins, by content hash; nothing of a dataset of images."""
+    if view.modality != "text":
+        return {}
+    store = BlobStore(settings.blob_root)
+    found: dict[str, str] = {}
+    for value in dict.fromkeys(hashes):
+        try:
+            with store.path(project, value).open("rb") as file:
+                begins = file.read(4 * TEXT_SHOWN).decode("utf-8", "ignore")
+        except (OSError, ValueError):
+            continue  # it went with its dataset, or is no hash
+        found[value] = begins if len(begins) <= TEXT_SHOWN else f"{begins[:TEXT_SHOWN].rstrip()} …"
+    return found
 
 
 def _manifest(settings: Settings, project: str, dataset_id: str) -> Path:
@@ -147,7 +188,11 @@ def show_neighbours(
                 found.append(near)
             except ServiceError as error:
                 problems.append(str(error))
-    page = NeighboursPage(dataset=view, image=image, models=names, asked=asked, found=found, problems=problems)
+    hashes = [image, *(each.hash for near in found for each in near.neighbours)]
+    texts = _texts(app.settings, project, view, hashes)
+    page = NeighboursPage(
+        dataset=view, image=image, texts=texts, models=names, asked=asked, found=found, problems=problems
+    )
     return render(request, "neighbours.html", page)
 
 

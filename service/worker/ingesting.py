@@ -12,6 +12,7 @@ from service.datasets.ingest import IngestResult, ingest, rebuilt
 from service.datasets.manifest import Manifest, read_manifest, write_manifest
 from service.datasets.schemas import VersionCreate
 from service.datasets.service import refuse, seal
+from service.datasets.texts import TextColumns, ingest_texts
 from service.datasets.versions import Changes, difference, edited, known_rows
 from service.executors.protocol import Watch
 from service.jobs import repository as jobs
@@ -26,6 +27,8 @@ def ingest_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None:
     try:
         if made_from:
             result, changes = _version(context, task, watch, made_from)
+        elif "texts" in task.payload:
+            result = _ingest_texts(context, task, watch, Path(task.payload["source"]))
         else:
             result = _ingest(context, task, watch, Path(task.payload["source"]))
     except (DatasetRefused, InvalidRequest) as refusal:
@@ -70,6 +73,21 @@ def _ingest(context: WorkerContext, task: Task, watch: Watch, source: Path, /, *
         progress=report,
         cancelled=watch.cancelled,
         **onto,
+    )
+
+
+def _ingest_texts(context: WorkerContext, task: Task, watch: Watch, source: Path, /) -> IngestResult:
+    def report(done: int, total: int | None) -> None:
+        watch.report({"stage": "reading texts", "images_checked": done, "images_total": total})
+
+    return ingest_texts(
+        source,
+        TextColumns(**task.payload["texts"]),
+        store=context.blobs,
+        project=task.project_id,
+        limits=context.limits,
+        progress=report,
+        cancelled=watch.cancelled,
     )
 
 

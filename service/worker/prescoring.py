@@ -7,6 +7,7 @@ from service.datasets.tables import DatasetRow
 from service.embeddings.protocol import StoreKey
 from service.jobs import repository as jobs
 from service.jobs.model import Task, TaskState
+from service.models.repository import modality_of
 from service.models.service import why_skipped
 from service.models.tables import ModelRow
 from service.prescores import planning, repository
@@ -63,6 +64,8 @@ def _plan(context: WorkerContext, task: Task, row: PrescoreRow) -> None:
             before[dataset.id] = planning.recommended(session, row.project_id, dataset.id)
         new = planning.request_of(row).new
         for model in models:
+            if modality_of(model) != dataset.modality:
+                continue
             reason = SCORED_BEFORE if model.id in known[dataset.id] else why_skipped(model)
             if new and (reason == SCORED_BEFORE or model.id in tried):
                 continue

@@ -19,6 +19,7 @@ from service.datasets import service as datasets
 from service.datasets.admission import admit_archive
 from service.datasets.limits import Limits
 from service.datasets.schemas import DatasetPage, DatasetView, VersionCreate
+from service.datasets.texts import TextColumns, admit_texts
 from service.datasets.uploads import Upload, receive
 from service.inspections import service as inspections
 from service.rankings import service as rankings
@@ -26,14 +27,13 @@ from service.rankings import service as rankings
 router = APIRouter(tags=["datasets"])
 MAX_CHANGES_BYTES = 64 << 20
 
+_KINDS = ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream", "text/csv")
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "zip or tar(.gz) of class folders, of a CSV manifest with images, of Parquet; or Parquet",
-        "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream")
-        },
+        "description": "zip or tar(.gz) of class folders, of a CSV manifest with images, of Parquet; or Parquet; "
+        "or a CSV of texts",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _KINDS},
     }
 }
 
@@ -51,13 +51,23 @@ async def upload_dataset(
     project: ProjectDep,
     once: OnceDep,
     name: Annotated[str, Query(min_length=1, max_length=200)] = "dataset",
+    text_column: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="the body is a CSV or Parquet file of texts")
+    ] = None,
+    label_column: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="with text_column; `label` if not given")
+    ] = None,
 ) -> DatasetView:
-    """Streams the raw body to disk and looks at the archive's structure; a worker then checks every image."""
+    """Streams the raw body to disk and looks at the archive's structure; a worker then checks every image.
+
+    With `text_column` the body is a table of texts, one a row, and the dataset's modality is `text`."""
     upload = await receive(request.stream(), app.settings.upload_root, max_bytes=app.settings.uploads.max_upload_bytes)
-    return await run_in_threadpool(_accept, app, project, once, upload, name)
+    return await run_in_threadpool(
+        _accept, app, project, once, upload, name, TextColumns.asked(text_column, label_column)
+    )
 
 
-def _accept(app: App, project: str, once: Once, upload: Upload, name: str) -> DatasetView:
+def _accept(app: App, project: str, once: Once, upload: Upload, name: str, texts: TextColumns | None) -> DatasetView:
     keep = False
 
     def act(session: Session) -> Made[DatasetView]:
@@ -70,7 +80,8 @@ def _accept(app: App, project: str, once: Once, upload: Upload, name: str) -> Da
             source_digest=upload.sha256,
             delete_source=True,
             source_bytes=upload.size,
-            source_images=seen.images or 0,
+            source_images=n_images or 0,
+            texts=None if texts is None else texts.to_json(),
         )
         made = _made(app, session, project, accepted)
         keep = not accepted.already_known  # a lost commit may have been one
@@ -78,7 +89,11 @@ def _accept(app: App, project: str, once: Once, upload: Upload, name: str) -> Da
 
     try:
         once.look_back(upload.sha256)
-        seen = admit_archive(upload.path, Limits(**app.settings.uploads.model_dump()))
+        limits = Limits(**app.settings.uploads.model_dump())
+        if texts is None:
+            n_images = admit_archive(upload.path, limits).images
+        else:
+            n_images = admit_texts(upload.path, texts, limits)
         return once.do(upload.sha256, act)
     finally:
         if not keep:
@@ -143,6 +158,7 @@ def _accept_version(
         body = _changes(upload.path) if as_json else None
         add, source_images = None, 0
         if body is None:
+            datasets.require_images_to_add(parent)
             limits = Limits(**app.settings.uploads.model_dump())
             source_images = admit_archive(upload.path, limits, min_classes=1).images or 0
         else:

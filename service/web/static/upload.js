@@ -26,8 +26,10 @@ function tend(form) {
 
   function send(file) {
     const request = new XMLHttpRequest();
-    const wanted = name.value.trim() || file.name.replace(/\.(zip|tar|tar\.gz|tgz|parquet)$/i, "") || "dataset";
-    request.open("POST", `/v1/datasets?name=${encodeURIComponent(wanted)}`);
+    const wanted = name.value.trim() || file.name.replace(/\.(zip|tar|tar\.gz|tgz|parquet|csv|tsv)$/i, "") || "dataset";
+    const columns = ["text_column", "label_column"].map((each) => [each, form.querySelector(`[name=${each}]`).value.trim()]);
+    const query = new URLSearchParams([["name", wanted], ...columns.filter(([, value]) => value)]);
+    request.open("POST", `/v1/datasets?${query}`);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.responseType = "json";
     const started = performance.now();

@@ -87,7 +87,8 @@ def made(scores: dict[str, tuple[float, float | None]], ties: dict[str, list[str
         "id": "rk_1", "state": "done", "split": "train", "reference": None, "estimators": ["logme", "frechet"],
         "ordered_by": "logme", "error": None, "created_at": "2026-11-21T10:00:00Z", "started_at": None,
         "finished_at": "2026-11-21T10:01:00.5Z", "a_newer_member": 1,
-        "dataset": {"id": "ds_1", "name": "trees", "fingerprint": "f", "n_images": 24, "n_classes": 3},
+        "dataset": {"id": "ds_1", "name": "trees", "fingerprint": "f", "n_images": 24, "n_classes": 3,
+                    "modality": "image"},
         "progress": {"models_done": 1, "models_total": 1, "images_embedded": 0, "images_to_embed": 0,
                      "images_per_second": None, "seconds_left": 0.0, "stage": "done", "stage_seconds": {}},
         "entries": [
