@@ -101,10 +101,16 @@ def _chosen(context: WorkerContext, dataset: str, globs: list[str]) -> tuple[lis
         if dataset_rows.find(session, PROJECT, dataset) is None:
             fail(f"There is no dataset '{dataset}'; `zooscout datasets add PATH` takes one in.", status=Exit.NOT_FOUND)
         row = datasets.sealed(session, PROJECT, dataset)
+        if row.modality != "image":
+            fail(f"'{row.name}' holds texts: what is fine-tuned here are image models.", status=Exit.BAD_INPUT)
         found: dict[str, ModelCard] = {}
         for glob in globs:
             exact = models.find(session, PROJECT, glob)
-            ids = [exact.id] if exact else models.matching_ids(session, PROJECT, ModelFilter(name=glob), limit=1000)
+            ids = (
+                [exact.id]
+                if exact
+                else models.matching_ids(session, PROJECT, ModelFilter(name=glob, modality="image"), limit=1000)
+            )
             if not ids:
                 fail(f"No model matches '{glob}'; `zooscout models ls` shows those there are.", status=Exit.NOT_FOUND)
             for ident, model in models.by_ids(session, PROJECT, ids).items():

@@ -8,12 +8,14 @@ from sqlalchemy.orm import Session
 
 from service.core.errors import Conflict
 from service.datasets import repository as datasets
+from service.datasets.service import modality_of
 from service.jobs import repository as jobs
 from service.jobs.model import Priority, TaskKind, TaskState
 from service.models import repository as models
 from service.models.schemas import ModelFilter
 from service.models.tables import ModelRow
 from service.recommendations.similar import in_words
+from zoo.catalog import Modality
 
 LOCAL = 1_000
 
@@ -35,20 +37,30 @@ class SignatureView(BaseModel):
     error: dict[str, Any] | None
 
 
-def reference_model(session: Session, project_id: str, wanted: str | None, /) -> ModelRow:
-    """The one that is set, or the smallest whose weights have been here.
+def reference_model(session: Session, project_id: str, wanted: str | None, /, *, modality: Modality) -> ModelRow:
+    """The one that is set, or the smallest whose weights have been here; it reads what the dataset holds.
 
     Raises:
         Conflict: There is none.
     """
     if wanted is not None:
-        return models.get(session, project_id, wanted)
+        row = models.get(session, project_id, wanted)
+        if models.modality_of(row) == modality:
+            return row
     page = models.list_page(
-        session, project_id, ModelFilter(state="ready"), sort="params", descending=False, limit=LOCAL, cursor=None
+        session,
+        project_id,
+        ModelFilter(state="ready", modality=modality),
+        sort="params",
+        descending=False,
+        limit=LOCAL,
+        cursor=None,
     )
     found = next((row for row in page.items if row.weights_sha256 is not None and row.quarantined_at is None), None)
     if found is None:
-        raise Conflict("No model's weights have been here yet: add one (`zooscout models add`), or rank with it.")
+        raise Conflict(
+            f"No model that reads {modality}s has been here yet: add one (`zooscout models add`), or rank with it."
+        )
     return found
 
 
@@ -60,7 +72,7 @@ def request(session: Session, project_id: str, ident: str, /, *, model: str | No
     found = find(session, dataset.id)
     if found is not None and found.state not in {"failed", "cancelled"}:
         return found
-    row = reference_model(session, project_id, model)
+    row = reference_model(session, project_id, model, modality=modality_of(dataset))
     jobs.enqueue(
         session,
         project_id=project_id,

@@ -27,6 +27,7 @@ from service.web.contexts import DatasetPage, DatasetsPage, MapPage, NeighboursP
 from service.web.figures import map_figure
 from service.web.forms import FormDep, judged
 from service.web.rendering import render
+from zoo.catalog import Modality
 
 router = APIRouter()
 SHOWN = 20
@@ -86,14 +87,15 @@ def show_dataset(
             shown=SHOWN,
             rankings=ranked,
             outcomes=outcomes.list_outcomes(session, project, limit=SHOWN, dataset=view.id).items,
-            models=model_names(session, project),
+            models=model_names(session, project, view.modality),
             working=view.state == "checking" or any(item.finished_at is None for item in found),
         )
     return render(request, "dataset.html", page)
 
 
-def model_names(session: Session, project: str, /) -> list[str]:
-    found = catalog.list_models(session, project, ModelFilter(), limit=MODELS_NAMED)
+def model_names(session: Session, project: str, modality: Modality, /) -> list[str]:
+    """Of models that read what the dataset holds."""
+    found = catalog.list_models(session, project, ModelFilter(modality=modality), limit=MODELS_NAMED)
     return [model.name for model in found.items]
 
 
@@ -170,7 +172,7 @@ def show_neighbours(
     """The images nearest to one, under one model or two beside each other."""
     with app.database.read() as session:
         view = datasets.show(session, project, dataset)
-        names = model_names(session, project)
+        names = model_names(session, project, view.modality)
     asked = [name for name in model or [] if name][:2]
     found, problems = [], []
     if asked:
@@ -206,7 +208,7 @@ def show_map(
 ) -> HTMLResponse:
     with app.database.read() as session:
         view = datasets.show(session, project, dataset)
-        names = model_names(session, project)
+        names = model_names(session, project, view.modality)
     found, problem = None, None
     if model:
         from service.embeddings.opening import open_store  # loads FAISS

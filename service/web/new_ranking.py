@@ -23,6 +23,7 @@ from service.web.contexts import NewRankingPage
 from service.web.forms import FormDep, judged
 from service.web.models import FIELDS, MILLION, filter_of
 from service.web.rendering import render
+from zoo.catalog import Modality
 
 router = APIRouter()
 CHOICES = 200
@@ -40,7 +41,7 @@ def new_ranking(request: Request, app: AppDep, project: ProjectDep) -> HTMLRespo
         dataset = datasets.show(session, project, choice) if choice else None
         if dataset is not None and all(dataset.id != view.id for view in known):
             known = [dataset, *known]
-        rows = _matching(session, project, wanted, named)
+        rows = _matching(session, project, wanted, named, dataset.modality if dataset else None)
         images = dataset.n_images if dataset is not None else None
         page = NewRankingPage(
             datasets=[view for view in known if view.state != "refused"],
@@ -59,10 +60,12 @@ def new_ranking(request: Request, app: AppDep, project: ProjectDep) -> HTMLRespo
     return render(request, "new_ranking.html", page)
 
 
-def _matching(session: Session, project: str, wanted: ModelFilter, named: str) -> list[ModelRow]:
+def _matching(
+    session: Session, project: str, wanted: ModelFilter, named: str, modality: Modality | None
+) -> list[ModelRow]:
     names = named.split()
     try:
-        return catalog.resolve_candidates(session, project, names or wanted)
+        return catalog.resolve_candidates(session, project, names or wanted, modality=modality)
     except InvalidRequest:
         if not names:
             return []

@@ -204,6 +204,17 @@ def test_images_and_texts_are_kept_apart(texts: Service, tiny_zoo: TinyZoo) -> N
     texts.call("PUT", "/v1/reference", 409, json={"dataset": "topics"})
     texts.call("POST", "/v1/datasets/topics/versions", 409, content=zipped(class_folders(each=4)))
     texts.call("POST", "/v1/datasets/topics/versions", 409, json={"add": "pictures"})
+    for dataset, readers in (("topics", {"last", "token", "first"}), ("pictures", {name})):
+        texts.call("POST", f"/v1/datasets/{dataset}/signature", 202)
+        texts.work()
+        found = texts.call("GET", f"/v1/datasets/{dataset}/signature")
+        assert (found["state"], found["model"] in readers) == ("done", True), found
+    asked = texts.call("POST", "/v1/prescore", 202, json={})
+    texts.work()
+    done = texts.call("GET", f"/v1/prescore/{asked['id']}")
+    assert (done["state"], done["pairs"]["failed"], done["pairs"]["waiting"]) == ("done", 0, 0), done
+    foretold = texts.call("GET", f"/v1/datasets/{pictures['id']}/recommendations")
+    assert {entry["model"] for entry in foretold["entries"]} == {name}
 
 
 def test_pages_show_texts_as_texts_and_a_version_stays_one_of_texts(texts: Service) -> None:
