@@ -27,7 +27,7 @@ def add(
     Example: zooscout datasets add reviews.csv --text-column text --label-column label
     """
     from service.cli.rank import take_in
-    from service.datasets.texts import TextColumns
+    from service.datasets.text_tables import TextColumns
 
     if not path.exists():
         fail(f"There is nothing at '{path}'.", status=Exit.NOT_FOUND)

@@ -12,7 +12,7 @@ from service.cli.output import err, fail, print_json, print_ranking
 from service.client import ApiProblem
 from service.client.results import Dataset, Model, Ranking
 from service.core.errors import NotFound
-from service.datasets.texts import TextColumns
+from service.datasets.text_tables import TextColumns
 from service.models.schemas import ModelFilter
 from service.rankings import service as rankings
 from service.rankings.schemas import RankingCreate

@@ -12,7 +12,8 @@ from service.datasets.ingest import IngestResult, ingest, rebuilt
 from service.datasets.manifest import Manifest, read_manifest, write_manifest
 from service.datasets.schemas import VersionCreate
 from service.datasets.service import refuse, seal
-from service.datasets.texts import TextColumns, ingest_texts
+from service.datasets.text_tables import TextColumns
+from service.datasets.texts import ingest_texts
 from service.datasets.versions import Changes, difference, edited, known_rows
 from service.executors.protocol import Watch
 from service.jobs import repository as jobs

@@ -19,7 +19,7 @@ from service.datasets import service as datasets
 from service.datasets.admission import admit_archive
 from service.datasets.limits import Limits
 from service.datasets.schemas import DatasetPage, DatasetView, VersionCreate
-from service.datasets.texts import TextColumns, admit_texts
+from service.datasets.text_tables import TextColumns, admit_texts
 from service.datasets.uploads import Upload, receive
 from service.inspections import service as inspections
 from service.rankings import service as rankings
