@@ -1,4 +1,4 @@
-"""Lists of a project go by id, which is by time: their indexes are in that order, and a dataset is found by its name."""
+"""Lists of a project go by id, which is by time: their indexes are in that order, and datasets are found by name."""
 
 from alembic import op
 
