@@ -1,6 +1,7 @@
 """Pages of the catalog."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
@@ -12,7 +13,7 @@ from service.api.quotas import check_tasks
 from service.jobs import repository as jobs
 from service.jobs.model import TaskKind
 from service.models import service as catalog
-from service.models.schemas import ImportRequest, ModelFilter, ModelView, SortKey
+from service.models.schemas import ImportRequest, ModelCreate, ModelFilter, ModelView, SortKey
 from service.outcomes import service as outcomes
 from service.rankings import repository as ranking_rows
 from service.rankings import service as rankings
@@ -28,6 +29,9 @@ RECORDS = 10
 FIELDS = (
     "name", "text", "library", "modality", "family", "licence", "pretrained_on", "min_params", "max_params",
     "input_size", "max_input_size", "state", "quarantined",
+)  # fmt: skip
+OWN_FIELDS = (
+    "name", "library", "architecture", "weights", "match", "input_size", "mean", "std", "licence", "pretrained_on",
 )  # fmt: skip
 MILLION = 1_000_000
 
@@ -92,6 +96,17 @@ def _record(session: Session, project: str, model: ModelView) -> list[ModelRecor
         ranked = sum(other.rank is not None for other in ranking.entries)
         found.append(ModelRecord(ranking.model_copy(update={"entries": []}), entry, ranked))
     return found
+
+
+@router.post("/models")
+def add_model(app: AppDep, project: ProjectDep, form: FormDep) -> RedirectResponse:
+    given: dict[str, Any] = form.filled(*OWN_FIELDS)
+    given |= {name: re.split(r"[,\s]+", given[name]) for name in ("mean", "std") if name in given}
+    body = judged(ModelCreate, given)
+    with app.database.write() as session:
+        view = catalog.register(session, project, body)
+        check_tasks(session, project, app.settings.quotas)
+    return RedirectResponse(f"/models/{view.id}?added=1", status_code=303)
 
 
 @router.post("/models/import")

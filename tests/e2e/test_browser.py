@@ -248,6 +248,21 @@ def test_a_form_of_another_page_is_refused(site: Site, seen: Watched) -> None:
     assert "open the page again" in refused.text()
 
 
+def test_weights_of_ones_own_are_added(site: Site, seen: Watched, tiny_zoo: TinyZoo) -> None:
+    model = tiny_zoo.good[0]
+    page = seen.go("/models")
+    own = page.locator("section", has=page.get_by_role("heading", name="Add weights of your own"))
+    own.get_by_label("Its name here").fill("own.resnet")
+    own.get_by_label("Architecture").fill(model.architecture)
+    own.get_by_label("Weights", exact=True).fill(f"file:{model.path}")
+    own.get_by_label("Input, px").fill("32")
+    own.get_by_label("Mean").fill("0.5, 0.5 0.5")
+    own.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("own.resnet")
+    expect(page.locator("#state .state")).to_have_text("ready", timeout=SECONDS)
+    expect(page.get_by_label("Card as JSON")).to_contain_text('"mean": [')
+
+
 def test_five_hundred_rows_are_sorted_both_ways(site: Site, seen: Watched) -> None:
     page = seen.go(site.addresses["ranking"])
     first, second = page.evaluate(

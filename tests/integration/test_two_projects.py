@@ -102,6 +102,7 @@ NAMELESS = {
     ("POST", "/v1/webhooks"),
     ("POST", "/v1/outcomes"),
     ("DELETE", "/v1/reference"),
+    ("POST", "/models"),
     ("POST", "/models/import"),
     ("POST", "/settings/keys"),
     ("POST", "/settings/webhooks"),
