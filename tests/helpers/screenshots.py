@@ -59,6 +59,8 @@ def main() -> None:
                 "dataset": f"/datasets/{dataset.id}",
                 "new-ranking": f"/rankings/new?dataset={dataset.id}",
                 "ranking": f"/rankings/{ranking}",
+                "recommendation": f"/datasets/{dataset.id}/recommendation",
+                "map": f"/datasets/{dataset.id}/map?model={view.entries[0].model}",
                 "models": "/models",
                 "model": f"/models/{view.entries[0].model_id}",
                 "estimators": "/estimators",
