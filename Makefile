@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test test-browser screenshots check docs wheel format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api soak bench-truth
+.PHONY: demo test test-browser screenshots check docs wheel format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api bench-web soak bench-truth
 
 demo:
 	@.ci/install
@@ -64,6 +64,10 @@ bench-api:
 	@.ci/install
 	$(BIN)/python -m benchmarks.lists
 	$(BIN)/python -m benchmarks.api $(BENCH_ARGS)
+
+bench-web:
+	@.ci/install
+	$(BIN)/python -m benchmarks.web $(BENCH_ARGS)
 
 fuzz-api:
 	@.ci/install
