@@ -40,6 +40,11 @@ class Stop:
     fence: tuple[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a child says of a task before all else."""
+
+
 def fence_of(task: Task, /) -> tuple[str, int]:
     return task.id, task.fence
 
@@ -107,4 +112,5 @@ class _Child:
             if isinstance(order, Stop):
                 self._stopped.add(order.fence)
             else:
+                self._send(Received())
                 self._tasks.put(order)

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 import structlog
 
 from service.core.settings import Settings
-from service.executors.child import Orders, Stop, fence_of
+from service.executors.child import Orders, Received, Stop, fence_of
 from service.executors.protocol import End, Outcome, Start, Watch
 from service.jobs.fate import Cause
 from service.jobs.model import Task
@@ -45,12 +45,10 @@ class LocalExecutor:
 
     def run(self, task: Task, watch: Watch, /, *, seconds: float) -> Outcome:
         process, line = self._process()
-        try:
-            line.send(task)
-        except OSError:  # it died while it was idle
+        if not self._hand_over(line, task):  # it died while it was idle
             self._discard()
             process, line = self._process()
-            line.send(task)
+            self._hand_over(line, task)
         outcome = self._follow(line, task, watch, time.monotonic() + seconds)
         if outcome is None:
             return self._died(process)
@@ -62,6 +60,15 @@ class LocalExecutor:
         if self._living is None:
             return
         self._discard(patience=CLOSE_SECONDS)  # an idle one ends by itself
+
+    @staticmethod
+    def _hand_over(line: Connection, task: Task) -> bool:
+        """Whether the process lives. One that is about to end still takes what it is sent, and never says so."""
+        try:
+            line.send(task)
+            return not line.poll(LOOK_SECONDS) or isinstance(line.recv(), Received)
+        except (EOFError, OSError):
+            return False
 
     def _follow(self, line: Connection, task: Task, watch: Watch, deadline: float) -> Outcome | None:
         """The outcome, or None where the process ended without one."""
