@@ -175,7 +175,7 @@ def expected_figure(found: Recommendation, /) -> dict[str, Any] | None:
     layout = {
         "xaxis": {"title": {"text": "ms an image, as measured here"}, "type": "log", "tickvals": _SPEEDS},
         "yaxis": {
-            "title": {"text": "expected accuracy, %, with its 90 % interval"},
+            "title": {"text": "expected accuracy, %"},
             "zeroline": False,
             "automargin": True,
         },
