@@ -94,13 +94,13 @@ def test_what_is_loaded_stays_between_tasks(executor: Executor) -> None:
     assert [ran(executor, task("answer"))[1].performed for _ in range(3)] == [1, 2, 3]
 
 
-def test_a_task_that_is_told_to_stop_stops_at_once_and_the_next_is_not_told(executor: Executor) -> None:
+def test_a_task_that_is_told_to_stop_stops_within_a_second_and_the_next_is_not_told(executor: Executor) -> None:
     ran(executor, task("answer"))
     seen = Seen()
     threading.Timer(0.3, seen.stop.set).start()
     began = time.monotonic()
     assert executor.run(task("wait"), seen.watch, seconds=60) == Outcome(End.STOPPED)
-    assert time.monotonic() - began < 10  # and not after the minute that it waits
+    assert time.monotonic() - began < 1.3
     assert ran(executor, task("answer"))[1].performed == 3
 
 
@@ -123,7 +123,7 @@ def test_a_task_that_hangs_is_ended_at_its_deadline(apart: LocalExecutor) -> Non
     began = time.monotonic()
     outcome, seen = ran(apart, task("hang"), seconds=0.5)
     assert (outcome.end, outcome.cause) == (End.FAILED, Cause.OVERDUE)
-    assert time.monotonic() - began < 10  # it hangs for ever
+    assert time.monotonic() - began < 1.5
     assert gone(seen.pid)
     assert ran(apart, task("answer"))[0] == Outcome(End.DONE)
 

@@ -1,6 +1,7 @@
 """What people do with the pages, in a real browser: nothing complains, and nothing asks another host."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,6 +287,30 @@ def test_five_hundred_rows_are_sorted_both_ways(site: Site, seen: Watched) -> No
     assert sorted(first) == second
 
 
+def test_sorting_five_hundred_rows_is_quick(site: Site, seen: Watched) -> None:
+    page = seen.go(site.addresses["ranking"])
+    took = page.evaluate(
+        """() => {
+          const body = document.querySelector("#ranking tbody"), row = body.rows[0];
+          const { cellIndex } = document.querySelector("#ranking th[data-key=knn]");
+          while (body.rows.length < 500) {
+            const copy = row.cloneNode(true);
+            copy.cells[cellIndex].dataset.v = Math.random();
+            body.append(copy);
+          }
+          const button = [...document.querySelectorAll("#ranking th button")].find(b => b.textContent.includes("kNN"));
+          const times = Array.from({ length: 30 }, () => {
+            const began = performance.now();
+            button.click();
+            body.getBoundingClientRect();
+            return performance.now() - began;
+          });
+          return Math.min(...times);
+        }"""
+    )
+    assert took < 100
+
+
 PAGES = ("/", "/datasets", "/rankings", "/rankings/new", "/models", "/estimators", "/settings", "/login", "/nowhere")
 
 
@@ -311,7 +336,9 @@ def test_axe_finds_nothing_serious(site: Site, theme: str) -> None:
     assert found == {}
 
 
-def test_pages_are_small(site: Site, seen: Watched) -> None:
+def test_pages_are_quick_and_small(site: Site, seen: Watched) -> None:
     for path in (*PAGES[:-1], *site.addresses.values()):
+        began = time.monotonic()
         answer = seen.page.context.request.get(site.url + path)
         assert len(answer.body()) < 500_000, path
+        assert time.monotonic() - began < 2.0, path

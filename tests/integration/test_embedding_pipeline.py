@@ -255,7 +255,7 @@ def test_decoded_images_wait_in_memory_up_to_the_limit(
     assert most > 1
 
 
-def test_a_forward_pass_of_seconds_ends_when_it_is_cancelled(tmp_path: Path) -> None:
+def test_a_forward_pass_of_seconds_ends_within_half_a_second_of_being_cancelled(tmp_path: Path) -> None:
     torch.manual_seed(0)
     save_file(timm().create_model("resnet50", num_classes=0).state_dict(), tmp_path / "w.safetensors")
     slow = load(
@@ -273,5 +273,5 @@ def test_a_forward_pass_of_seconds_ends_when_it_is_cancelled(tmp_path: Path) -> 
     job = Job({"slow": slow}, {hashlib.sha256(d).digest(): d for d in data}, batch=128, cancelled=cancelled)
     with pytest.raises(Cancelled):
         job.run()
-    assert job.told[-1].embedded == 0  # it was in its first pass,
-    assert time.monotonic() - told[0] < 2  # which takes 8 and more
+    assert time.monotonic() - told[0] < 0.5
+    assert job.told[-1].embedded == 0  # it was in its first pass, which takes many seconds
