@@ -45,8 +45,8 @@ def build(card: ModelCard, path: Path, /) -> Built:
         case "timm":
             built = _timm(card, load_state_dict(path))
         case "open_clip":
-            built = _open_clip(card, path)
-        case "transformers":
+            built = Built(open_clip_model(card, path).visual, 0)
+        case "transformers" | "open_clip_text":
             raise BadCard(f"{card.name} reads texts: it is built by zoo.text, and is not fine-tuned here")
     built.module.float().eval().requires_grad_(requires_grad=False)
     return built
@@ -57,7 +57,7 @@ def require_architecture(card: ModelCard, /) -> None:
     match card.library:
         case "timm":
             known = timm().is_model(card.architecture)
-        case "open_clip":
+        case "open_clip" | "open_clip_text":
             known = card.architecture in open_clip().list_models()
         case "transformers":
             known = card.architecture in transformers().CONFIG_MAPPING
@@ -147,13 +147,13 @@ def _create(
     return module
 
 
-def _open_clip(card: ModelCard, path: Path, /) -> Built:
+def open_clip_model(card: ModelCard, path: Path, /) -> Any:
+    """Both towers of the card's model, with the weights of the file."""
     check(path)
     try:
-        model = open_clip().create_model(card.architecture, pretrained=str(path), weights_only=True, **card.arch_kwargs)
+        return open_clip().create_model(card.architecture, pretrained=str(path), weights_only=True, **card.arch_kwargs)
     except _REFUSALS as error:
         raise _translated(card, error) from error
-    return Built(model.visual, 0)
 
 
 def _translated(card: ModelCard, error: Exception, /) -> Exception:

@@ -11,7 +11,7 @@ from zoo.errors import BadCard
 from zoo.text_config import TOKENIZER_VERSION, TextConfig
 from zoo.uris import RegistryUri, WeightsUri, parse_weights_uri
 
-Library = Literal["timm", "open_clip", "transformers"]
+Library = Literal["timm", "open_clip", "open_clip_text", "transformers"]
 Modality = Literal["image", "text"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 CropMode = Literal["center", "squash", "border"]
@@ -22,7 +22,12 @@ JsonValue = str | int | float | bool | None | list[Any] | dict[str, Any]
 DECODER_VERSION = 1
 """+1 whenever the pixels that `zoo.preprocess` makes of the same bytes change."""
 
-MODALITIES: dict[Library, Modality] = {"timm": "image", "open_clip": "image", "transformers": "text"}
+MODALITIES: dict[Library, Modality] = {
+    "timm": "image",
+    "open_clip": "image",
+    "open_clip_text": "text",
+    "transformers": "text",
+}
 """What the models of a library are given."""
 
 _LAYER: dict[Library, str] = {"timm": "pre_logits", "open_clip": "image_embedding"}
@@ -223,18 +228,25 @@ class ModelCard:
         built = self.arch_kwargs.get("num_classes", self.num_classes)
         if self.num_classes is not None and built != self.num_classes:
             raise BadCard(f"num_classes is {self.num_classes} on the card and {built} in arch_kwargs")
-        if self.weights.scheme in get_args(Library) and self.weights.scheme != self.library:
+        builder = "open_clip" if self.library == "open_clip_text" else self.library
+        if self.weights.scheme in get_args(Library) and self.weights.scheme != builder:
             raise BadCard(f"a {self.library} model cannot take its weights from {self.weights.uri}")
         entry = self.weights.parsed
         if isinstance(entry, RegistryUri) and entry.architecture != self.architecture:
             raise BadCard(f"{self.weights.uri} names another architecture than {self.architecture}")
-        if self.library == "open_clip" and self.weights.match != "name":
+        if builder == "open_clip" and self.weights.match != "name":
             raise BadCard("open_clip weights match by name only")
         if any(not isinstance(v, str) for v in self.tags.values()):
             raise BadCard("tags must map text to text")
         if (self.text is not None) != (self.modality == "text"):
-            raise BadCard(f"a model of {self.library} reads {self.modality}s: text settings go with transformers alone")
-        if self.modality == "text" and (self.arch_kwargs or self.weights.match != "name"):
+            raise BadCard(
+                f"{self.library} reads {self.modality}s: text settings go with transformers or open_clip_text"
+            )
+        if self.text is not None and (self.text.pooling == "own") != (self.library == "open_clip_text"):
+            raise BadCard(
+                "pooling `own` is that of open_clip_text, which has no other: what its models were trained to give"
+            )
+        if self.library == "transformers" and (self.arch_kwargs or self.weights.match != "name"):
             raise BadCard("a text encoder is built as its own config.json says: no arch_kwargs, and match by name")
 
     @property
@@ -294,6 +306,12 @@ SOURCES: dict[str, SourceSpec] = {
         entrypoint="zoo.sources:import_open_clip",
         description="The image tower of every pretrained entry of the installed open_clip",
     ),
+    "open_clip_text": SourceSpec(
+        name="open_clip_text",
+        library="open_clip_text",
+        entrypoint="zoo.sources:import_open_clip_text",
+        description="The text tower of every entry of the installed open_clip whose tokenizer comes with it",
+    ),
 }
 
 
@@ -314,7 +332,7 @@ def extractor_id(card: ModelCard, /, *, weights_sha256: str, precision: Precisio
             "text": card.text.to_json(),
             "precision": precision,
             "tokenizer_version": TOKENIZER_VERSION,
-        }
+        } | ({"arch_kwargs": dict(card.arch_kwargs)} if card.arch_kwargs else {})
         return hashlib.sha256(canonical_json(text).encode()).hexdigest()
     identity = {
         "library": card.library,

@@ -146,7 +146,7 @@ def _run(module: nn.Module, card: ModelCard, inputs: torch.Tensor, /) -> tuple[t
             if card.num_classes == 0:
                 return features, None
             return features, module.forward_head(unpooled)  # type: ignore[operator]
-        case "transformers":
+        case "transformers" | "open_clip_text":
             raise BadCard(f"{card.name} reads texts, not images")
 
 

@@ -11,6 +11,8 @@ def snippet(card: ModelCard, /) -> str:
             lines = _timm(card)
         case "open_clip":
             lines = _open_clip(card)
+        case "open_clip_text":
+            lines = _open_clip_text(card)
         case "transformers":
             lines = _transformers(card)
     return "\n".join(lines) + "\n"
@@ -55,6 +57,17 @@ def _open_clip(card: ModelCard, /) -> list[str]:
     ]
 
 
+def _open_clip_text(card: ModelCard, /) -> list[str]:
+    length = "" if card.text is None or card.text.max_length is None else f", context_length={card.text.max_length}"
+    *above, build = _open_clip(card)
+    return [
+        *above,
+        f"{build}.eval()",
+        f'tokenizer = open_clip.get_tokenizer("{card.architecture}")',
+        f"features = model.encode_text(tokenizer(texts{length}), normalize=False)",
+    ]
+
+
 def _transformers(card: ModelCard, /) -> list[str]:
     parsed = card.weights.parsed
     revision = ""
@@ -75,13 +88,18 @@ def _transformers(card: ModelCard, /) -> list[str]:
         pool = ["features = hidden[:, 0]"]
     else:
         pool = ['mask = tokens["attention_mask"].unsqueeze(-1)', "features = (hidden * mask).sum(1) / mask.sum(1)"]
+    chosen = f"[{layer}]"
+    if settings is not None and settings.pooling == "layer_mean":
+        upto = "" if settings.layer is None else str(settings.layer + 1)
+        chosen = f"[1:{upto}]"
+        pool[0:0] = ["hidden = sum(hidden) / len(hidden)"]
     return [
         "from transformers import AutoModel, AutoTokenizer",
         "",
         f"model = AutoModel.from_pretrained({place}{revision}).eval()",
         f"tokenizer = AutoTokenizer.from_pretrained({place}{revision})",
         f'tokens = tokenizer(texts, padding=True, truncation=True{length}, return_tensors="pt")',
-        f"hidden = model(**tokens, output_hidden_states=True).hidden_states[{layer}]",
+        f"hidden = model(**tokens, output_hidden_states=True).hidden_states{chosen}",
         *pool,
     ]
 

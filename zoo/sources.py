@@ -3,6 +3,7 @@
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from zoo.catalog import CropMode, ModelCard, PreprocessConfig, WeightsRef
 from zoo.libraries import open_clip, timm
 from zoo.pretraining import pretrained_on
+from zoo.text_config import TextConfig
 
 # Rows of the classifiers in timm's registry that tell classes apart. A head of any other width is the projection of an
 # image-text model into the space it shares with text: its softmax is no distribution over classes.
@@ -111,6 +113,36 @@ def import_open_clip(pattern: str = "*", /) -> Iterator[ModelCard]:
             pretrained_on=pretrained_on(tag),
             hub_id=hub_id,
         )
+
+
+def import_open_clip_text(pattern: str = "*", /) -> Iterator[ModelCard]:
+    """Cards of the text towers, named as those of the image towers with `.text` after it.
+
+    Left out is who does not come with a tokenizer.
+    """
+    library = open_clip()
+    for card in import_open_clip():
+        name = f"{card.name}.text"
+        if not fnmatch.fnmatchcase(name, pattern):
+            continue
+        config = library.get_model_config(card.architecture)["text_cfg"]
+        if has_own_tokenizer(card.architecture, config):
+            yield replace(
+                card,
+                name=name,
+                library="open_clip_text",
+                preprocess=PreprocessConfig(),
+                text=TextConfig(pooling="own", max_length=config.get("context_length", 77)),
+                family="text_transformer",
+                params=None,
+                macs=None,
+            )
+
+
+def has_own_tokenizer(architecture: str, text: Mapping[str, Any], /) -> bool:
+    """Whether open_clip's package holds the tokenizer of a text tower."""
+    from_elsewhere = "hf_tokenizer_name" in text or "hf_model_name" in text or "siglip" in architecture.lower()
+    return not from_elsewhere and not text.get("tokenizer_kwargs")
 
 
 def measurement_key(architecture: str, height: int, width: int, /) -> str:

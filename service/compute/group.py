@@ -17,10 +17,10 @@ from service.compute.embedding import Counts, Embedded, Progress, embed_group
 from service.compute.pipeline import MAX_PIXELS, ReadBlob
 from service.compute.precision import PROBE_IMAGES, PrecisionPolicy, extractor_for, spread
 from service.compute.reference import ReferenceSet, WarmMoments
-from service.compute.scoring import by_moments, score_model
+from service.compute.scoring import by_moments, score_model, with_diagnostics
 from service.compute.shards import Sharded, ShardMoments
 from service.compute.streams import Limits
-from service.compute.texts import embed_texts
+from service.compute.texts import embed_texts, texts_cut
 from service.compute.warm import WarmFindings, WarmModels
 from service.core.errors import Cancelled
 from service.core.tracing import span
@@ -123,6 +123,7 @@ def compute_group(
         for ident, x in extractors.items()
         if ident not in embedded.failed
     }
+    cuts = _Cuts(hashes, at, dict(embedded.texts_cut))
     for ident, model in ready.items():
         if cancelled():
             raise Cancelled("The ranking was told to stop.")
@@ -146,7 +147,8 @@ def compute_group(
                     findings=at.findings,
                     merged=None if dealt is None else partial(at.moments.merged, key, dealt, at.store),
                 )
-            scores = tuple(made)
+            cut = cuts.of(ident, model.card, extractors.get(ident)) if made else None
+            scores = tuple(made if cut is None else (with_diagnostics(score, texts_cut=cut) for score in made))
         done(
             ident,
             Scored(
@@ -166,6 +168,26 @@ def compute_group(
         if dealt is not None and scores is not None:
             at.moments.forget(key, dealt)
     return embedded.counted + Counts(stored=known * len(set(images)))
+
+
+class _Cuts:
+    """How many of the scored texts each encoder cuts, counted where embedding has not counted it."""
+
+    def __init__(self, hashes: Sequence[bytes], at: Workplace, known: dict[str, int]) -> None:
+        self._hashes, self._at, self._known = hashes, at, known
+
+    def of(self, ident: str, card: ModelCard, extractor: AnyExtractor | None) -> int | None:
+        if card.modality != "text" or ident in self._known:
+            return self._known.get(ident)
+        try:
+            found = extractor or self._at.models.load(card, device=self._at.device, cache_dir=self._at.weights_cache)
+        except ZooError:  # scored without its weights, it may do without this too
+            return None
+        if not isinstance(found, TextExtractor):
+            return None
+        if found.same_pass not in self._known:
+            self._known[found.same_pass] = texts_cut(found, self._hashes, self._at.read_blob)
+        return self._known[found.same_pass]
 
 
 def _embed(

@@ -69,6 +69,10 @@ def score_model(
     return [stored_score(name, found[name]) for name in estimators]
 
 
+def with_diagnostics(score: StoredScore, /, **more: int) -> StoredScore:
+    return replace(score, diagnostics={**score.diagnostics, **more})
+
+
 def by_moments(estimators: Sequence[str], /) -> list[str]:
     """Those that need no rows."""
     return [name for name in estimators if SPECS[name].needs <= OF_MOMENTS]

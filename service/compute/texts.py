@@ -87,6 +87,8 @@ def embed_texts(
             seconds = time.perf_counter() - started
         for ident in idents:
             found.images_per_second[ident] = len(wanted) / seconds
+            if len(wanted) == len(distinct):
+                found.texts_cut[ident] = n_cut
         if n_cut:
             first = next(iter(of_pass.values()))
             cut(f"{n_cut:,} of {len(wanted):,} texts are cut at {first.max_length} tokens by {first.card.name}")
@@ -95,6 +97,12 @@ def embed_texts(
     found.counted = Counts(stored, sum(len(lacks[ident]) for ident in lacks if ident not in found.failed))
     work.look(at_once=True)
     return found
+
+
+def texts_cut(extractor: TextExtractor, hashes: Sequence[bytes], read_blob: ReadBlob, /) -> int:
+    """How many of the texts are longer than what the encoder takes."""
+    parts = (hashes[start : start + TEXTS_AT_ONCE] for start in range(0, len(hashes), TEXTS_AT_ONCE))
+    return sum(extractor.tokenize([read_blob(value).decode("utf-8") for value in part])[1] for part in parts)
 
 
 class _Work:

@@ -70,7 +70,9 @@ class ModelCreate(RequestBody):
     input_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     crop_pct: Annotated[float, Field(ge=0.05, le=2.0)] | None = None
-    pooling: Pooling | None = Field(default=None, description="of a text encoder: over its tokens, or the first alone")
+    pooling: Pooling | None = Field(
+        default=None, description="of a text encoder: over its tokens (and layers), or the first alone"
+    )
     layer: (
         Annotated[int, Field(ge=0, le=MOST_LAYERS, description="of a text encoder; its last if not given")] | None
     ) = None

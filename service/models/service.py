@@ -36,12 +36,11 @@ def card_from_request(request: ModelCreate, /) -> ModelCard:
     }
     if request.input_size is not None:
         preprocess["input_size"] = (3, request.input_size, request.input_size)
-    text: dict[str, object] | None = {
-        key: value
-        for key, value in (("pooling", request.pooling), ("layer", request.layer), ("max_length", request.max_length))
-        if value is not None
-    }
-    if not text and MODALITIES[request.library] != "text":
+    asked = (("pooling", request.pooling), ("layer", request.layer), ("max_length", request.max_length))
+    text: dict[str, object] | None = {key: value for key, value in asked if value is not None}
+    if request.library == "open_clip_text":
+        text = {"pooling": "own"} | (text or {})
+    elif not text and MODALITIES[request.library] != "text":
         text = None
     try:
         return ModelCard.from_json(

@@ -9,6 +9,7 @@ from service.core.budget import BudgetText
 from service.core.text import RequestBody
 from service.models.schemas import ModelFilter
 from zoo.catalog import Modality
+from zoo.text_config import Pooling
 
 RankingState = Literal["queued", "running", "done", "failed", "cancelled"]
 EntryState = Literal["waiting", "running", "done", "failed"]
@@ -45,6 +46,16 @@ class ScoreView(BaseModel):
     version: int | None = Field(default=None, description="of the estimator; numbers of two versions do not compare")
 
 
+class TextView(BaseModel):
+    """Which part of which encoder: entries of one `encoder`, pooling and length differ in the layer alone."""
+
+    encoder: str = Field(description="its weights")
+    pooling: Pooling
+    layer: int | None = Field(description="1 is the first; null where the encoder's own output is taken")
+    max_length: int | None = Field(description="tokens after which a text is cut")
+    texts_cut: int | None = Field(description="of the scored texts, those that are longer; null until it is scored")
+
+
 class EntryView(BaseModel):
     rank: int | None = Field(description="place by `ordered_by`; null where there is no score")
     tied_with: list[str] = Field(
@@ -56,7 +67,8 @@ class EntryView(BaseModel):
     scores: dict[str, ScoreView]
     params: int | None
     feature_dim: int | None
-    images_per_second: float | None
+    images_per_second: float | None = Field(description="images or texts, whichever the dataset holds")
+    text: TextView | None = Field(default=None, description="of a text encoder")
     error: str | None
     sample: int | None = Field(default=None, description="in a race: the images that its scores are of")
     chance: float | None = Field(default=None, description="in a race: to be among the first three on all images")

@@ -13,14 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from service.models.errors import BadModelCard
 from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import Service, cli, running, settings_for
 from tests.helpers.texts import LENGTH, sentences, tiny_encoder
 from tests.helpers.zoo import TinyZoo
 from zoo.catalog import ModelCard, WeightsRef
-from zoo.errors import BadCard, HashMismatch, UnknownArchitecture, UnsafeCheckpoint, WeightsNotFound
+from zoo.errors import BadCard, HashMismatch, HubUnreachable, UnknownArchitecture, UnsafeCheckpoint, WeightsNotFound
+from zoo.libraries import open_clip
 from zoo.snippet import snippet
+from zoo.sources import import_open_clip_text
 from zoo.text import TextExtractor, load_text, together
 from zoo.text_config import TextConfig
 
@@ -138,6 +142,103 @@ def test_the_snippet_gives_the_same_features(folder: Path, tmp_path: Path) -> No
         with torch.inference_mode():
             exec(snippet(extractor.card), names)  # noqa: S102
         np.testing.assert_allclose(names["features"], extractor.forward(texts), atol=1e-5)
+
+
+def test_layers_are_averaged_over_tokens_and_layers(folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = ["wave ship salt", "oak"]
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    both = loaded(card(folder, pooling="layer_mean"), tmp_path)
+    for text, found in zip(texts, both.forward(texts), strict=True):
+        with torch.inference_mode():
+            hidden = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
+        torch.testing.assert_close(found, (hidden[1][0].mean(0) + hidden[2][0].mean(0)) / 2, atol=1e-5, rtol=1e-4)
+    first = loaded(card(folder, pooling="layer_mean", layer=1), tmp_path)
+    torch.testing.assert_close(first.forward(texts), loaded(card(folder, layer=1), tmp_path).forward(texts))
+    assert first.same_pass == both.same_pass
+    with pytest.raises(BadCard, match="layer 0 is none"):
+        card(folder, pooling="layer_mean", layer=0)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a real architecture of open_clip, both towers, with weights of chance."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("clip") / "open_clip_model.safetensors"
+    save_file(open_clip().create_model("ViT-S-32-alt", pretrained_image=False).state_dict(), path)
+    return path
+
+
+def test_a_text_tower_of_open_clip_gives_what_the_library_gives(clip: Path, tmp_path: Path) -> None:
+    from service.models.schemas import ModelCreate
+    from service.models.service import card_from_request
+
+    request = {"name": "tower", "library": "open_clip_text", "architecture": "ViT-S-32-alt", "weights": f"file:{clip}"}
+    extractor = loaded(card_from_request(ModelCreate(**request)), tmp_path)
+    texts = ["a photo of a ship", "oak", "wave " * 200]
+    model = open_clip().create_model("ViT-S-32-alt", pretrained=str(clip)).eval()
+    with torch.inference_mode():
+        wanted = model.encode_text(open_clip().get_tokenizer("ViT-S-32-alt")(texts))
+        names = {"texts": texts}
+        exec(snippet(extractor.card), names)  # noqa: S102
+    torch.testing.assert_close(extractor.forward(texts), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(names["features"], wanted, atol=1e-5, rtol=1e-4)
+    assert extractor.tokenize(texts)[1] == 1
+    assert (extractor.feature_dim, extractor.max_length, extractor.params) == (256, 77, towerless(model))
+    assert ModelCard.from_json(json.loads(json.dumps(extractor.card.to_json()))) == extractor.card
+    gelu = loaded(card_from_request(ModelCreate(**request, arch_kwargs={"force_quick_gelu": True})), tmp_path)
+    assert gelu.extractor_id != extractor.extractor_id
+    assert loaded(card_from_request(ModelCreate(**request, max_length=16)), tmp_path).tokenize(texts)[1] == 1
+    for more, said in (
+        ({"max_length": 78}, "takes 77 tokens"),
+        ({"architecture": "xlm-roberta-base-ViT-B-32"}, "tokenizer"),
+    ):
+        with pytest.raises(BadCard, match=said):
+            loaded(card_from_request(ModelCreate(**request | more)), tmp_path)
+    for more in ({"pooling": "mean"}, {"layer": 2}):
+        with pytest.raises(BadModelCard):
+            card_from_request(ModelCreate(**request, **more))
+
+
+def towerless(model: torch.nn.Module) -> int:
+    return sum(p.numel() for name, p in model.named_parameters() if not name.startswith("visual."))
+
+
+def test_an_import_has_the_text_towers_whose_tokenizers_are_at_hand() -> None:
+    found = {card.name: card for card in import_open_clip_text("ViT-B-32*")}
+    assert found["ViT-B-32.openai.text"].weights.uri == "open_clip:ViT-B-32.openai"
+    assert found["ViT-B-32.openai.text"].arch_kwargs == {"force_quick_gelu": True}
+    assert not any("SigLIP" in name for name in found)
+    assert not list(import_open_clip_text("xlm-roberta*"))
+
+
+def test_an_encoder_of_the_hub_is_read_from_its_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--ours--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "blobs").mkdir()
+    for subfolder in ("", "inner"):
+        snapshot = repository / "snapshots" / commit / subfolder
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            blob = repository / "blobs" / path.name
+            shutil.copy(path, blob)
+            (snapshot / path.name).symlink_to(blob)
+    there = loaded(card(folder), tmp_path)
+    for place in ("ours/tiny", f"ours/tiny@{commit}", "ours/tiny/inner/model.safetensors"):
+        from_hub = replace(card(folder), weights=WeightsRef(uri=f"hf-hub:{place}"))
+        found = load_text(from_hub, device="cpu", cache_dir=tmp_path, hub_cache_dir=tmp_path / "hub")
+        assert found.extractor_id == there.extractor_id, "the place of the weights is no part of the identity"
+    nowhere = replace(card(folder), weights=WeightsRef(uri="hf-hub:ours/other"))
+    with pytest.raises(HubUnreachable):
+        load_text(nowhere, device="cpu", cache_dir=tmp_path, hub_cache_dir=tmp_path / "hub")
 
 
 @pytest.fixture(scope="module")

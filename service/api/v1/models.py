@@ -33,7 +33,7 @@ router = APIRouter(tags=["models"])
 async def filter_from_query(
     name: Annotated[str | None, Query(description="glob over names", max_length=300)] = None,
     text: Annotated[str | None, Query(description="words the card must contain", max_length=300)] = None,
-    library: Annotated[str | None, Query(pattern="^(timm|open_clip|transformers)$")] = None,
+    library: Annotated[str | None, Query(pattern="^(timm|open_clip|open_clip_text|transformers)$")] = None,
     modality: Annotated[str | None, Query(pattern="^(image|text)$", description="what they are given")] = None,
     family: Annotated[str | None, Query(max_length=100)] = None,
     licence: Annotated[str | None, Query(max_length=200)] = None,
