@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -25,10 +26,13 @@ from typing import Any, TextIO, TypeVar
 from tests.helpers.zoo import TinyZoo, make_zoo
 from tests.soak import places, verdict
 from tests.soak.clients import Caller, Ledger, add_models
-from tests.soak.plan import Fault, Step, as_words, faults, steps
-from tests.soak.town import Process, Town, built
+from tests.soak.cluster import ray_cluster
+from tests.soak.plan import HEAD, NODES, Fault, Step, as_words, faults, steps
+from tests.soak.process import Process
+from tests.soak.town import Town, built
 
 T = TypeVar("T")
+WHOLE_CLUSTER_SECONDS = 100.0  # in less than that a cluster that lost its head would be away for most of the run
 
 
 class Log:
@@ -79,33 +83,32 @@ def soak(
     names = [f"{model.name}.{crop}" for model in zoo.good for crop in range(4)]
     asked = steps(seed, rankings, names)
     log("plan", rankings=rankings, seconds=seconds, mean_gap=mean_gap, steps=sum(map(len, asked)), argv=sys.argv[1:])
-    with built(folder / "undisturbed", log, skewed=False) as town:
-        ledger = Ledger()
-        _ask(town, asked, ledger, log, seconds=0.0, zoo=zoo)
-        problems = [f"undisturbed: {what}" for what in (*ledger.findings, *verdict.settle(town))]
-        undisturbed = verdict.results(town, ledger)
-        problems += [f"undisturbed: no score of {entry}: {why}" for entry, why in undisturbed.failures.items()]
-    log("undisturbed", seconds=round(time.monotonic() - began, 1), scores=sum(map(len, undisturbed.scores.values())))
-    with built(folder / "disturbed", log, skewed=True) as town:
-        verdict.watch_ends(town)
-        skipped: list[str] = []
-        without: list[str] = []
-        if not (town.store_is_small and town.database_is_small):
-            without = ["disk full store", "disk full postgres"]
-            skipped.append("disk full: this user may not mount a file system")
-        planned = faults(seed, seconds, mean_gap=mean_gap, without=without) if given is None else list(given)
-        ledger = Ledger()
-        happened = _ask(town, asked, ledger, log, seconds=seconds, zoo=zoo, planned=planned)
-        log("calm", faults=happened, unanswered=ledger.unanswered)
-        problems += ledger.findings + log.timed("settle", lambda: verdict.settle(town))
-        found = log.timed("results", lambda: verdict.results(town, ledger))
-        differing, worst = verdict.compare(found, undisturbed)
-        problems += differing + verdict.rows(town, ledger)
-        problems += log.timed("stop workers", lambda: verdict.stop(town)) + verdict.deaths(town)
-        problems += log.timed("store", lambda: verdict.store(town))
-        differing, _ = verdict.compare(log.timed("results again", lambda: verdict.results(town, ledger)), undisturbed)
-        problems += [f"after the collection: {what}" for what in differing]
-        problems += log.timed("orphans", lambda: verdict.orphans(town))
+    with ray_cluster(folder) as ray:  # it starts while the first of the two towns is at work
+        undisturbed, problems = _undisturbed(folder, asked, zoo, log)
+        with built(folder / "disturbed", log, skewed=True, ray=ray) as town:
+            verdict.watch_ends(town)
+            skipped: list[str] = []
+            without: list[str] = []
+            if not (town.store_is_small and town.database_is_small):
+                without = ["disk full store", "disk full postgres"]
+                skipped.append("disk full: this user may not mount a file system")
+            if seconds < WHOLE_CLUSTER_SECONDS:
+                without.append(f"kill {HEAD}")
+            planned = faults(seed, seconds, mean_gap=mean_gap, without=without) if given is None else list(given)
+            ledger = Ledger()
+            happened = _ask(town, asked, ledger, log, seconds=seconds, zoo=zoo, planned=planned)
+            log("calm", faults=happened, unanswered=ledger.unanswered)
+            problems += ledger.findings + log.timed("settle", lambda: verdict.settle(town))
+            found = log.timed("results", lambda: verdict.results(town, ledger))
+            differing, worst = verdict.compare(found, undisturbed)
+            problems += differing + verdict.rows(town, ledger) + verdict.over_ray(town, log)
+            problems += log.timed("stop workers", lambda: verdict.stop(town)) + verdict.deaths(town)
+            problems += log.timed("store", lambda: verdict.store(town))
+            differing, _ = verdict.compare(
+                log.timed("results again", lambda: verdict.results(town, ledger)), undisturbed
+            )
+            problems += [f"after the collection: {what}" for what in differing]
+            problems += log.timed("orphans", lambda: verdict.orphans(town))
     for problem in problems:
         log("problem", what=problem)
     outcome = Outcome(
@@ -128,6 +131,20 @@ def soak(
         seconds=outcome.seconds,
     )
     return outcome
+
+
+def _undisturbed(
+    folder: Path, asked: Sequence[Sequence[Step]], zoo: TinyZoo, log: Log
+) -> tuple[verdict.Results, list[str]]:
+    began = time.monotonic()
+    with built(folder / "undisturbed", log, skewed=False) as town:
+        ledger = Ledger()
+        _ask(town, asked, ledger, log, seconds=0.0, zoo=zoo)
+        problems = [f"undisturbed: {what}" for what in (*ledger.findings, *verdict.settle(town))]
+        undisturbed = verdict.results(town, ledger)
+        problems += [f"undisturbed: no score of {entry}: {why}" for entry, why in undisturbed.failures.items()]
+    log("undisturbed", seconds=round(time.monotonic() - began, 1), scores=sum(map(len, undisturbed.scores.values())))
+    return undisturbed, problems
 
 
 def _ask(
@@ -173,6 +190,17 @@ def _happen_alone(town: Town, fault: Fault, log: Log) -> None:
     process = town.processes.get(fault.target)
     link = town.to_database.get(fault.target, town.to_api)
     match fault.kind, process:
+        case "kill", Process() if fault.target == HEAD and town.ray is not None:
+            with ExitStack() as turns:
+                for name in NODES:
+                    turns.enter_context(town.turns[name])
+                town.ray.kill()
+                time.sleep(fault.seconds)
+                town.ray.start()
+        case "kill", Process() if fault.target in NODES and town.ray is not None:
+            process.kill(whole=True)
+            time.sleep(fault.seconds)
+            town.ray.start_one(fault.target)
         case "kill", Process():
             process.kill(whole=fault.then == "reset")
             time.sleep(fault.seconds)

@@ -6,8 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 WORKERS = 2
+RAY_WORKER = "worker-ray"  # has its tasks run on a Ray cluster
+HEAD, NODES = "ray-head", ("ray-node-0", "ray-node-1")
+OF_RAY = (HEAD, *NODES)
 CLIENTS = 4
 LEASE_SECONDS = 3.0
+STARTS_SECONDS = 8.0  # of Ray's nodes, so that each is there for a while before it is killed again
 IMAGES_EACH = 16  # of a class
 CROPS = 4  # of each model: as many models of one architecture
 PANELS: tuple[list[str] | None, ...] = (
@@ -48,7 +52,7 @@ class Step:
 class Fault:
     at: float  # seconds from the start
     kind: FaultKind
-    target: str  # worker-0 · api · postgres · store · clients
+    target: str  # worker-0 · worker-ray · ray-node-0 · ray-head · api · postgres · store · clients
     seconds: float  # until it is over: restarted, continued, connected, emptied
     then: Literal["heal", "reset"] = "heal"
 
@@ -119,21 +123,27 @@ def faults(
         then: Literal["heal", "reset"] = "reset" if rng.random() < 0.5 else "heal"
         if f"{kind} {target}" not in without and over.get(target, 0.0) <= at and at + lasts < seconds:
             found.append(Fault(round(at, 3), kind, target, lasts, then))
-            over[target] = at + lasts + 1.0
+            over[target] = at + lasts + (STARTS_SECONDS if target in OF_RAY else 1.0)
         at += rng.expovariate(1 / mean_gap)
     return found
 
 
 def _drawn(rng: random.Random, workers: int) -> tuple[FaultKind, str, float, float]:
     """A kind, its target, and how long it lasts at least and at most."""
-    worker = f"worker-{rng.randrange(workers)}"
+    own = f"worker-{rng.randrange(workers)}"
+    worker = rng.choice([own, own, RAY_WORKER])
+    node = rng.choice(NODES)
     table: list[tuple[int, FaultKind, str, float, float]] = [
         (6, "kill", worker, 0.0, 2.0),
-        (3, "kill a child", worker, 0.0, 0.0),
+        (3, "kill a child", own, 0.0, 0.0),
         (4, "pause", worker, LEASE_SECONDS * 0.5, LEASE_SECONDS * 2.5),
         (3, "cut off", worker, LEASE_SECONDS * 0.5, LEASE_SECONDS * 2.5),
         (3, "reset", worker, 0.0, 0.0),
         (1, "end by signal", worker, 0.0, 1.0),
+        (4, "kill", node, 0.0, 3.0),
+        (2, "kill a child", node, 0.0, 0.0),
+        (2, "pause", node, LEASE_SECONDS * 0.5, LEASE_SECONDS * 2.5),
+        (1, "kill", HEAD, 0.0, 2.0),
         (3, "kill", "api", 0.0, 2.0),
         (1, "pause", "api", 0.5, 4.0),
         (2, "cut off", "api", 0.5, 4.0),

@@ -44,7 +44,10 @@ def test_a_seed_asks_and_breaks_the_same_again() -> None:
     assert sum(step.kind == "rank" for step in asked) == 40
     assert {step.kind for step in asked} == {"upload", "version", "rank", "cancel", "discard"}
     planned = faults(3, 600.0, mean_gap=1.0)
-    assert {fault.target for fault in planned} == {"worker-0", "worker-1", "api", "clients", "postgres", "store"}
+    assert {fault.target for fault in planned} == (
+        {"worker-0", "worker-1", "worker-ray", "ray-node-0", "ray-node-1", "ray-head"}
+        | {"api", "clients", "postgres", "store"}
+    )
     for target in {fault.target for fault in planned}:
         mine = [fault for fault in planned if fault.target == target]
         assert all(one.at + one.seconds < other.at for one, other in itertools.pairwise(mine))

@@ -1,11 +1,9 @@
 """The service as it is operated: PostgreSQL, API and workers as processes, to be killed, paused and cut off."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.service import ROOT
+from tests.soak.cluster import Cluster
 from tests.soak.links import Link, Links, free_port
 from tests.soak.places import small_disk
-from tests.soak.plan import LEASE_SECONDS, WORKERS
+from tests.soak.plan import LEASE_SECONDS, NODES, RAY_WORKER, WORKERS
+from tests.soak.process import Process, until
 
 STORE_MIB, DATABASE_MIB = 256, 512
 CLOCKS = {"worker-1": 150.0, "api": -150.0}  # machines disagree by minutes
@@ -32,98 +32,6 @@ Note = Callable[..., None]
 
 
 @dataclass
-class Process:
-    """One that is started again whenever it ends, as an engine of containers does."""
-
-    name: str
-    words: list[str]
-    environment: Mapping[str, str]
-    folder: Path
-    ready: str  # what it says once it serves
-    user: str | None = None
-    child: "subprocess.Popen[bytes] | None" = None
-    wanted: bool = False  # False while a fault keeps it down
-    ended: list[str] = field(default_factory=list)  # times that it ended by itself after it was ready
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    @property
-    def log(self) -> Path:
-        return self.folder / f"{self.name}.log"
-
-    def start(self) -> None:
-        with self.lock:
-            self.wanted = True
-            if self.child is not None and self.child.poll() is None:
-                return
-            with self.log.open("ab") as out:
-                self._from = out.tell()
-                self.child = subprocess.Popen(
-                    self.words,
-                    env=dict(self.environment),
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                    start_new_session=True,
-                    user=self.user,
-                )
-
-    def said(self) -> str:
-        """Since it was last started."""
-        with self.log.open("rb") as file:
-            file.seek(self._from)
-            return file.read().decode(errors="replace")
-
-    def send(self, number: signal.Signals, *, whole: bool) -> None:
-        """To the process; `whole`: to all below it as well, as when its machine stops."""
-        with self.lock:
-            if self.child is not None and self.child.poll() is None:
-                for pid in [self.child.pid, *(self.children() if whole else ())]:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, number)
-
-    def kill(self, *, whole: bool) -> None:
-        with self.lock:
-            self.wanted = False
-            self.send(signal.SIGKILL, whole=whole)
-            if self.child is not None:
-                self.child.wait()
-
-    def end(self, number: signal.Signals, seconds: float) -> int | None:
-        """Its status, or None where it had to be killed."""
-        with self.lock:
-            self.wanted = False
-            self.send(number, whole=False)
-            if self.child is None:
-                return 0
-            try:
-                return self.child.wait(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                self.child.kill()
-                self.child.wait()
-                return None
-
-    def children(self) -> list[int]:
-        """Every process below it that computes; not what Python keeps beside them."""
-        if self.child is None:
-            return []
-        parents: dict[int, list[int]] = {}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                parents.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(
-                    int(path.parent.name)
-                )
-        found, look = [], list(parents.get(self.child.pid, []))
-        while look:
-            pid = look.pop()
-            look += parents.get(pid, [])
-            with suppress(OSError):
-                if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(pid)
-        return sorted(found)
-
-
-@dataclass
 class Town:
     folder: Path
     note: Note
@@ -135,6 +43,7 @@ class Town:
     to_api: Link
     database_url: str  # past the proxies
     environment: Mapping[str, str]
+    ray: Cluster | None = None
     # One fault of a target at a time, even where a busy machine has held the plan up.
     turns: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -154,7 +63,7 @@ class Town:
                 with process.lock:
                     if not process.wanted or process.child is None or process.child.poll() is None:
                         continue
-                    status, serving = process.child.returncode, process.ready in process.said()
+                    status, serving = process.child.returncode, process.up()
                     if serving:
                         process.ended.append(f"{process.name} ended by itself with status {status}")
                     self.note("ended by itself", process=process.name, status=status, serving=serving)
@@ -183,8 +92,11 @@ class Town:
 
 
 @contextmanager
-def built(folder: Path, note: Note, *, skewed: bool) -> Iterator[Town]:
-    """Everything up and serving; all of it is gone when the block ends."""
+def built(folder: Path, note: Note, *, skewed: bool, ray: Cluster | None = None) -> Iterator[Town]:
+    """Everything up and serving; all of it is gone when the block ends.
+
+    With `ray`, one more worker has its tasks run on that cluster.
+    """
     folder.mkdir(parents=True)
     with (
         small_disk(folder / "store", mib=STORE_MIB) as store_is_small,
@@ -197,11 +109,11 @@ def built(folder: Path, note: Note, *, skewed: bool) -> Iterator[Town]:
             postgres.start()
             url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
             until(lambda: _answers(url), seconds=60, why="PostgreSQL starts")
-            names = ["api", *(f"worker-{number}" for number in range(WORKERS))]
+            names = ["api", *(f"worker-{number}" for number in range(WORKERS)), *([RAY_WORKER] if ray else ())]
+            common = _environment(folder / "store" / "data")
             to_database = {name: links.to(port) for name in names}
             api_port = free_port()
-            common = _environment(folder / "store" / "data")
-            processes = {"postgres": postgres}
+            processes = {"postgres": postgres} | (ray.processes if ray else {})
             for name in names:
                 environment = common | {"ZOOSCOUT_DATABASE__URL": url.replace(str(port), str(to_database[name].port))}
                 if skewed and name in CLOCKS:
@@ -209,6 +121,12 @@ def built(folder: Path, note: Note, *, skewed: bool) -> Iterator[Town]:
                     moved.mkdir()
                     (moved / "sitecustomize.py").write_text(MOVED_CLOCK.format(seconds=CLOCKS[name]))
                     environment["PYTHONPATH"] = f"{moved}{os.pathsep}{ROOT}"
+                if ray and name == RAY_WORKER:
+                    environment |= {
+                        "ZOOSCOUT_EXECUTOR__KIND": "ray",
+                        "ZOOSCOUT_EXECUTOR__ADDRESS": f"127.0.0.1:{ray.port}",
+                        "ZOOSCOUT_EXECUTOR__MAX_TASKS": str(len(NODES)),
+                    }
                 words = ["serve", "--no-worker", "--port", str(api_port)] if name == "api" else ["worker"]
                 processes[name] = Process(
                     name,
@@ -228,14 +146,19 @@ def built(folder: Path, note: Note, *, skewed: bool) -> Iterator[Town]:
                 links.to(api_port),
                 url,
                 common,
+                ray,
             )
             migrated = town.cli("db", "upgrade")
             assert migrated.returncode == 0, migrated.stderr
+            if ray:
+                until(
+                    lambda: all(one.up() for one in ray.processes.values()), seconds=180, why="the Ray cluster starts"
+                )
             for name in names:
                 processes[name].start()
             threading.Thread(target=town.watch, name="watch", daemon=True).start()
             for name in names:
-                until(lambda name=name: processes[name].ready in processes[name].said(), why=f"{name} starts")  # type: ignore[misc]
+                until(processes[name].up, why=f"{name} starts")
             yield town
         finally:
             if town is not None:
@@ -309,11 +232,3 @@ def _answers(url: str) -> bool:
     except psycopg.OperationalError:
         return False
     return True
-
-
-def until(true: Callable[[], object], /, *, seconds: float = 90.0, why: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not so after {seconds:g} s: {why}")
-        time.sleep(0.1)

@@ -13,8 +13,8 @@ from service.client import Client
 from service.datasets.manifest import read_manifest
 from service.keys.tables import DEFAULT_PROJECT
 from tests.soak.clients import PATIENCE_SECONDS, Ledger
-from tests.soak.plan import LEASE_SECONDS
-from tests.soak.town import Town
+from tests.soak.plan import LEASE_SECONDS, OF_RAY, RAY_WORKER
+from tests.soak.town import Note, Town
 
 RELATIVE = 1e-6
 # Progress may be written once more; state and time of an end are for ever.
@@ -142,9 +142,21 @@ def rows(town: Town, ledger: Ledger) -> list[str]:
     return found
 
 
+def over_ray(town: Town, note: Note) -> list[str]:
+    """Without tasks on the cluster nothing of it was tried."""
+    query = "SELECT progress->>'node', count(*) FROM tasks WHERE state = 'done' AND progress->>'node' <> '' GROUP BY 1"
+    by_node = dict(ask(town, query))
+    note("over ray", tasks=sum(by_node.values()), nodes=len(by_node))
+    return [] if by_node else ["no task was done on a node of Ray"]
+
+
 def deaths(town: Town) -> list[str]:
-    """Processes that were serving and ended although nothing was done to them."""
-    return [what for process in town.processes.values() for what in process.ended]
+    """Processes that were serving and ended although nothing was done to them.
+
+    Not Ray's own, nor its worker: when the head is lost the cluster is, and they end with it.
+    """
+    excused = {*OF_RAY, RAY_WORKER}
+    return [what for name, process in town.processes.items() if name not in excused for what in process.ended]
 
 
 def stop(town: Town) -> list[str]:
