@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -15,6 +16,8 @@ from service.cli.beside import WorkerProcess
 from service.cli.output import err, fail
 from service.core.settings import Settings
 
+WITHOUT_TORCH = "torch is not installed. Install what a worker needs: pip install 'zooscout[worker]'."
+
 
 def serve(
     host: Annotated[str | None, typer.Option(help="address to bind to; ZOOSCOUT_SERVER__HOST")] = None,
@@ -22,6 +25,8 @@ def serve(
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="run a worker beside the API")] = True,
 ) -> None:
     """Run the API, the web pages and one worker process.
+
+    Where torch is not installed no worker is started: then one elsewhere computes, on the same database and files.
 
     On 127.0.0.1 no key is asked. Bound to any other address, every request needs an API key, and the service does not
     start before there is one: see `zooscout keys create`.
@@ -53,12 +58,23 @@ def serve(
     # Once uvicorn has stopped it sends itself the signal again: by default SIGTERM would end this process before
     # the worker is stopped.
     signal.signal(signal.SIGTERM, _exit_on_terminate)
-    beside = WorkerProcess() if worker else None
+    beside = WorkerProcess() if worker and _can_compute(settings) else None
+    if worker and beside is None:
+        said = f"No worker is started here: {WITHOUT_TORCH} Requests are answered; what has to be computed waits."
+        err.print(said, markup=False)
     try:
         server.run(sockets=[listener])
     finally:
         if beside is not None:
             beside.stop()
+
+
+def _can_compute(settings: Settings) -> bool:
+    """Without importing torch. On a Ray cluster its nodes compute, and the worker itself needs none."""
+    try:
+        return settings.executor.kind != "local" or find_spec("torch") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _exit_on_terminate(number: int, _frame: FrameType | None) -> None:
@@ -107,6 +123,8 @@ def worker(
     settings = Settings()
     if device is not None:
         settings = settings.model_copy(update={"worker": settings.worker.model_copy(update={"device": device})})
+    if not _can_compute(settings):
+        fail(f"No worker can run here: {WITHOUT_TORCH}")
     main(settings)
 
 

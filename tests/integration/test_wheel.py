@@ -148,7 +148,7 @@ def test_the_api_answers_where_no_extra_is_installed(installed: Installed, tmp_p
     assert "No module named 'torch'" in installed.run("python", "-c", look)
     log = tmp_path / "log"
     with log.open("wb") as out:
-        words = [installed.bin / "zooscout", "serve", "--no-worker", "--port", "0"]
+        words = [installed.bin / "zooscout", "serve", "--port", "0"]
         child = subprocess.Popen(words, env=installed.environment, cwd=installed.folder, stdout=out, stderr=out)
     try:
         wait_until(lambda: re.search(r"http://\S+", log.read_text()) or child.poll() is not None, why="nothing said")
@@ -158,6 +158,12 @@ def test_the_api_answers_where_no_extra_is_installed(installed: Installed, tmp_p
             assert client.get("/readyz").json()["ready"] is True
             assert {one["name"] for one in client.get("/v1/estimators").json()["items"]} == set(SPECS)
             assert "zooscout" in client.get("/").text
+            assert client.get("/readyz?worker=required").status_code == 503
+            said = " ".join(log.read_text().split())
+            assert "No worker is started here: torch is not installed" in said, said
+            assert "pip install 'zooscout[worker]'" in said
     finally:
         child.terminate()
         child.wait()
+    refused = " ".join(installed.run("zooscout", "worker", status=1).split())
+    assert "No worker can run here: torch is not installed" in refused, refused
