@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, and_, case, delete, func, or_, select
 from sqlalchemy.orm import Session
@@ -69,6 +69,24 @@ def by_ids(session: Session, project_id: str, ids: Sequence[str], /) -> dict[str
         query = select(ModelRow).where(ModelRow.id.in_(ids[start : start + 500]))
         rows |= {row.id: row for row in session.scalars(query) if row.project_id == project_id}
     return rows
+
+
+class Brief(NamedTuple):
+    id: str
+    name: str
+    params: int | None
+    feature_dim: int | None
+
+
+def briefs(session: Session, project_id: str, ids: Sequence[str], /) -> dict[str, Brief]:
+    """What a table of many models shows, without their cards."""
+    columns = (ModelRow.id, ModelRow.name, ModelRow.params, ModelRow.feature_dim, ModelRow.project_id)
+    found: dict[str, Brief] = {}
+    for start in range(0, len(ids), 500):
+        for row in session.execute(select(*columns).where(ModelRow.id.in_(ids[start : start + 500]))):
+            if row.project_id == project_id:
+                found[row.id] = Brief(row.id, row.name, row.params, row.feature_dim)
+    return found
 
 
 def by_names(session: Session, project_id: str, names: Sequence[str], /) -> dict[str, ModelRow]:

@@ -59,7 +59,32 @@ def order_by_sample(
     return placed
 
 
-def _ties(scores: Sequence[Score]) -> list[list[int]]:
+def standing(
+    model_id: str,
+    scores: Mapping[str, Score | None],
+    samples: Mapping[str, int | None],
+    /,
+    *,
+    direction: Direction,
+    names: Mapping[str, str],
+) -> tuple[int | None, int]:
+    """One model's rank as `order_by_sample` has it, and how many it is tied with: a hundredth of ordering all."""
+    own = scores[model_id]
+    if own is None:
+        return None, 0
+    sign = -1.0 if direction is Direction.HIGHER_IS_BETTER else 1.0
+    place, rank = (-(samples[model_id] or 0), sign * own.value, names[model_id]), 1
+    beside: list[Score] = []
+    for ident, score in scores.items():
+        if score is None or ident == model_id:
+            continue
+        rank += (-(samples[ident] or 0), sign * score.value, names[ident]) < place
+        if samples[ident] == samples[model_id]:
+            beside.append(score)
+    return rank, len(_ties([own, *beside], first_alone=True)[0])
+
+
+def _ties(scores: Sequence[Score], *, first_alone: bool = False) -> list[list[int]]:
     """For each place, the other places within error of it: all pairs, a noisy model may be tied across a sure one."""
     blocks = {len(score.replicates) for score in scores}
     if len(blocks) != 1 or blocks == {0}:
@@ -70,10 +95,11 @@ def _ties(scores: Sequence[Score]) -> list[list[int]]:
     left_out = np.array([score.replicates for score in scores])
     centred = left_out - left_out.mean(axis=1, keepdims=True)
     n_blocks = left_out.shape[1]
-    covariance = centred @ centred.T * (n_blocks - 1) / n_blocks
-    variance = np.diag(covariance)
-    errors = np.sqrt(np.maximum(variance[:, None] + variance[None, :] - 2 * covariance, 0.0))
-    tied = np.abs(values[:, None] - values[None, :]) <= TIE_Z * errors
+    rows = 1 if first_alone else len(scores)
+    covariance = centred[:rows] @ centred.T * (n_blocks - 1) / n_blocks
+    variance = (centred**2).sum(axis=1) * (n_blocks - 1) / n_blocks
+    errors = np.sqrt(np.maximum(variance[:rows, None] + variance[None, :] - 2 * covariance, 0.0))
+    tied = np.abs(values[:rows, None] - values[None, :]) <= TIE_Z * errors
     np.fill_diagonal(tied, val=False)
     return [np.flatnonzero(row).tolist() for row in tied]
 

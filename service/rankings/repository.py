@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -12,6 +12,7 @@ from service.core.errors import NotFound
 from service.core.ids import new_id
 from service.core.pagination import Cursor, Page
 from service.datasets.tables import ReferenceSetRow
+from service.rankings.schemas import EntryState
 from service.rankings.tables import EntryRow, RankingRow
 
 AT_ONCE = 100  # rankings: of many more PostgreSQL reads the whole table of entries
@@ -68,6 +69,25 @@ def now(session: Session, /) -> float:
 
 def entries(session: Session, ranking_id: str, /) -> list[EntryRow]:
     return list(session.scalars(select(EntryRow).where(EntryRow.ranking_id == ranking_id).order_by(EntryRow.model_id)))
+
+
+class Entry(NamedTuple):
+    """An entry that nobody changes: hundreds are read in a third of the time of their rows."""
+
+    model_id: str
+    state: EntryState
+    error: str | None
+    extractor_id: str | None
+    sample: int | None
+    chance: float | None
+    dropped: str | None
+
+
+def read_entries(session: Session, ranking_id: str, /) -> list[Entry]:
+    session.flush()
+    columns = [EntryRow.__table__.c[name] for name in Entry._fields]
+    query = select(*columns).where(EntryRow.ranking_id == ranking_id).order_by(EntryRow.model_id)
+    return [Entry(*row) for row in session.execute(query)]
 
 
 def count_entries(session: Session, ranking_ids: Sequence[str], /) -> dict[str, int]:
@@ -171,12 +191,13 @@ def embedded_by(session: Session, project_id: str, extractor_id: str, /) -> set[
     return found
 
 
-def newest_of_model(session: Session, model_id: str, /, *, limit: int) -> list[str]:
-    """The newest ended ranking of each dataset that the model was in, newest first."""
+def newest_of_model(session: Session, model_id: str, /, *, limit: int, before: str | None = None) -> list[str]:
+    """The newest ended ranking of each dataset that the model was in, newest first; `before` is one of them."""
     newest = (
         select(func.max(RankingRow.id))  # ids grow with time
         .join(EntryRow, EntryRow.ranking_id == RankingRow.id)
         .where(EntryRow.model_id == model_id, RankingRow.state.in_(ENDED))
         .group_by(RankingRow.dataset_id)
     )
-    return sorted(session.scalars(newest), reverse=True)[:limit]
+    found = sorted(session.scalars(newest), reverse=True)
+    return [ident for ident in found if before is None or ident < before][:limit]

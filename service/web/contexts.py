@@ -12,7 +12,8 @@ from service.keys.schemas import KeyView
 from service.models.schemas import ModelFilter, ModelView
 from service.outcomes.schemas import OutcomeView
 from service.rankings.cost import Cost
-from service.rankings.schemas import EntryView, RankingBrief, RankingView
+from service.rankings.schemas import EntryView, RankingBrief, RankingStatus, RankingView
+from service.rankings.standings import Standing
 from service.recommendations.model import Agreement as RecordSoFar
 from service.recommendations.model import Constraints, Recommendation
 from service.web.words import Agreement
@@ -116,13 +117,28 @@ class RankingsPage(Page):
 class RankingPage(Page):
     ranking: RankingView
     running: bool
-    entries: list[EntryView]
+    entries: list[EntryView]  # the first ones, or all
+    left: int  # how many more there are
     words: list[str]
-    agreement: Agreement | None
+    compared: bool  # whether estimators can be held against each other
     figures: list[dict[str, Any]]  # each with its title, what it shows in words, and Plotly's JSON
     by: str  # the estimator of the figures
     snippet: str | None  # how to load the first model, once there is one
     snippet_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RankingRowsPage(Page):
+    """Rows of a ranking's table that its page fetches once it is shown."""
+
+    ranking: RankingView
+    entries: list[EntryView]
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementPage(Page):
+    ranking: RankingStatus
+    agreement: Agreement | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +173,11 @@ class ModelsPage(Page):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRecord:
-    """How a model did in the newest ranking of one dataset that it has ended in."""
-
-    ranking: RankingView
-    entry: EntryView
-    n_ranked: int
-
-
-@dataclass(frozen=True, slots=True)
 class ModelPage(Page):
     model: ModelView
     snippet: str
-    record: list[ModelRecord]
+    record: list[Standing]  # in the newest ranking of each dataset that it has ended in
+    earlier: str | None  # ranking before which the record goes on
     outcomes: list[OutcomeView]
 
 

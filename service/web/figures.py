@@ -34,9 +34,12 @@ def ranking_figure(view: RankingView, /, *, estimator: str | None = None) -> dic
     if name not in view.estimators:
         raise UnknownEstimator(f"The ranking has no scores of '{name}': it has {', '.join(view.estimators)}.")
     entries = [entry for entry in view.entries if _value(entry, name) is not None]
+    orders = name == view.ordered_by
+    if not orders:
+        lower = SPECS[name].direction is Direction.LOWER_IS_BETTER
+        entries.sort(key=lambda entry: (_value(entry, name) or 0.0) * (1 if lower else -1))
     left_out = max(0, len(entries) - SHOWN)
     entries = entries[:SHOWN]
-    orders = name == view.ordered_by
     models = [entry.model for entry in entries]
     best = {models[0], *entries[0].tied_with} if entries and orders else set()
     groups = tie_groups(entries) if orders else []

@@ -6,18 +6,16 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-from sqlalchemy.orm import Session
 
 from service.api.deps import AppDep, ProjectDep
 from service.api.quotas import check_tasks
 from service.jobs import repository as jobs
 from service.jobs.model import TaskKind
 from service.models import service as catalog
-from service.models.schemas import ImportRequest, ModelCreate, ModelFilter, ModelView, SortKey
+from service.models.schemas import ImportRequest, ModelCreate, ModelFilter, SortKey
 from service.outcomes import service as outcomes
-from service.rankings import repository as ranking_rows
-from service.rankings import service as rankings
-from service.web.contexts import ModelPage, ModelRecord, ModelsPage
+from service.rankings.standings import newest_standings
+from service.web.contexts import ModelPage, ModelsPage
 from service.web.forms import FormDep, judged
 from service.web.rendering import render
 from zoo.catalog import ModelCard
@@ -25,7 +23,7 @@ from zoo.snippet import snippet
 
 router = APIRouter()
 LISTED = 100
-RECORDS = 10
+RECORDS = 8
 FIELDS = (
     "name", "text", "library", "modality", "family", "licence", "pretrained_on", "min_params", "max_params",
     "input_size", "max_input_size", "state", "quarantined",
@@ -76,26 +74,24 @@ def list_models(
 
 
 @router.get("/models/{model}")
-def show_model(request: Request, app: AppDep, project: ProjectDep, model: str) -> HTMLResponse:
+def show_model(
+    request: Request,
+    app: AppDep,
+    project: ProjectDep,
+    model: str,
+    before: Annotated[str | None, Query(max_length=40)] = None,
+) -> HTMLResponse:
     with app.database.read() as session:
         view = catalog.show(session, project, model)
+        record, earlier = newest_standings(session, project, view.id, limit=RECORDS, before=before)
         page = ModelPage(
             model=view,
             snippet=snippet(ModelCard.from_json(view.card)),
-            record=_record(session, project, view),
+            record=record,
+            earlier=earlier,
             outcomes=outcomes.list_outcomes(session, project, limit=RECORDS, model=view.id).items,
         )
     return render(request, "model.html", page)
-
-
-def _record(session: Session, project: str, model: ModelView) -> list[ModelRecord]:
-    found = []
-    for ident in ranking_rows.newest_of_model(session, model.id, limit=RECORDS):
-        ranking = rankings.show(session, project, ident, order_alone=True)
-        entry = next(entry for entry in ranking.entries if entry.model_id == model.id)
-        ranked = sum(other.rank is not None for other in ranking.entries)
-        found.append(ModelRecord(ranking.model_copy(update={"entries": []}), entry, ranked))
-    return found
 
 
 @router.post("/models")

@@ -15,18 +15,19 @@ from service.models import repository as model_rows
 from service.rankings import service as rankings
 from service.rankings.repository import ENDED
 from service.rankings.schemas import RankingView
-from service.web.contexts import RankingPage, RankingsPage, ReportPage
+from service.web.contexts import AgreementPage, RankingPage, RankingRowsPage, RankingsPage, ReportPage
 from service.web.figures import cost_figure, ranking_figure
 from service.web.forms import FormDep
 from service.web.marks import marks
 from service.web.paths import STATIC
 from service.web.rendering import render
-from service.web.words import agreement, verdict
+from service.web.words import FEW, agreement, verdict
 from zoo.catalog import ModelCard
 from zoo.snippet import snippet
 
 router = APIRouter()
 LISTED = 50
+FIRST = 50  # rows that a ranking's page begins with; the others are fetched once it is shown
 FILE = 'attachment; filename="ranking-{}.{}"'
 
 
@@ -46,24 +47,43 @@ def show_ranking(
     project: ProjectDep,
     ranking: str,
     by: Annotated[str | None, Query(max_length=100)] = None,
+    rows: Annotated[str | None, Query(max_length=10)] = None,
 ) -> HTMLResponse:
+    first = None if rows == "all" else FIRST
     with app.database.read() as session:
-        view = rankings.show(session, project, ranking)
+        view = rankings.show_first(session, project, ranking, first=first, whole=[by] if by in SPECS else [])
         code, of = _snippet(session, project, view)
     running = view.state not in ENDED
     shown_by = by if by in view.estimators else view.ordered_by
     page = RankingPage(
         ranking=view,
         running=running,
-        entries=view.entries,
+        entries=view.entries[:first],
+        left=len(view.entries) - len(view.entries[:first]),
         words=verdict(view),
-        agreement=None if running else agreement(view),
+        compared=not running and len(view.estimators) > 1 and len(view.entries) >= FEW,
         figures=[] if running else _figures(view, shown_by),
         by=shown_by,
         snippet=code,
         snippet_of=of,
     )
     return render(request, "ranking.html", page)
+
+
+@router.get("/rankings/{ranking}/rows")
+def show_rows(request: Request, app: AppDep, project: ProjectDep, ranking: str) -> HTMLResponse:
+    """Those that the ranking's page does not begin with."""
+    with app.database.read() as session:
+        view = rankings.show_first(session, project, ranking, first=None)
+    return render(request, "ranking_rows.html", RankingRowsPage(ranking=view, entries=view.entries[FIRST:]))
+
+
+@router.get("/rankings/{ranking}/agreement")
+def show_agreement(request: Request, app: AppDep, project: ProjectDep, ranking: str) -> HTMLResponse:
+    with app.database.read() as session:
+        status = rankings.progress_of(session, project, ranking)
+        found = agreement(rankings.values(session, project, ranking))
+    return render(request, "agreement.html", AgreementPage(ranking=status, agreement=found))
 
 
 def _figures(view: RankingView, by: str) -> list[dict[str, Any]]:
@@ -101,7 +121,7 @@ def _snippet(session: Session, project: str, view: RankingView) -> tuple[str | N
 @router.get("/rankings/{ranking}/ranking.csv")
 def download_csv(app: AppDep, project: ProjectDep, ranking: str) -> Response:
     with app.database.read() as session:
-        view = rankings.show(session, project, ranking)
+        view = rankings.show_first(session, project, ranking, first=None)
     out = io.StringIO()
     columns = _columns(view)
     writer = csv.writer(out)
@@ -117,7 +137,7 @@ def download_parquet(app: AppDep, project: ProjectDep, ranking: str) -> Response
     import pyarrow.parquet as pq
 
     with app.database.read() as session:
-        view = rankings.show(session, project, ranking)
+        view = rankings.show_first(session, project, ranking, first=None)
     out = pa.BufferOutputStream()
     pq.write_table(pa.table(_columns(view)), out)
     headers = {"Content-Disposition": FILE.format(view.id, "parquet")}
@@ -150,7 +170,7 @@ def _plain(cell: object) -> object:
 def download_report(request: Request, app: AppDep, project: ProjectDep, ranking: str) -> HTMLResponse:
     """One file: style and figure are in it, no script."""
     with app.database.read() as session:
-        view = rankings.show(session, project, ranking)
+        view = rankings.show_first(session, project, ranking, first=None)
         code, of = _snippet(session, project, view)
     page = ReportPage(
         ranking=view,

@@ -1,6 +1,6 @@
 """What a ranking says, in sentences, and how far its estimators agree. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from estimators.catalog import SPECS, Direction
@@ -50,11 +50,11 @@ def _smaller(first: EntryView, tied: Sequence[EntryView]) -> list[str]:
     return [f"Of these {model} is the smallest, {times:.2g} × smaller than the first."] if times >= MUCH_SMALLER else []
 
 
-def agreement(view: RankingView, /) -> Agreement | None:
-    """None where there is nothing to compare."""
+def agreement(found: Mapping[str, Mapping[str, float]], /) -> Agreement | None:
+    """Of values by estimator and model; None where there is nothing to compare."""
     import numpy as np
 
-    values = {name: found for name in view.estimators if len(found := _values(view, name)) >= FEW}
+    values = {name: _signed(name, of) for name, of in found.items() if len(of) >= FEW}
     if len(values) < 2:
         return None
     models = sorted(set[str]().union(*values.values()))
@@ -77,7 +77,6 @@ def agreement(view: RankingView, /) -> Agreement | None:
     )
 
 
-def _values(view: RankingView, name: str) -> dict[str, float]:
+def _signed(name: str, values: Mapping[str, float]) -> dict[str, float]:
     sign = -1.0 if SPECS[name].direction is Direction.LOWER_IS_BETTER else 1.0
-    scores = ((entry.model_id, entry.scores.get(name)) for entry in view.entries)
-    return {ident: sign * score.value for ident, score in scores if score is not None and score.value is not None}
+    return {model: sign * value for model, value in values.items()}

@@ -1,4 +1,5 @@
 // What pages do beyond their forms and links. Each part looks for what it tends to and does nothing where there is none.
+import { tendFragments } from "./fragment.js";
 import { followLive } from "./live.js";
 import { tendTables } from "./table.js";
 import { tendUploads } from "./upload.js";
@@ -7,6 +8,7 @@ tendTheme();
 tendCopying();
 tendTables();
 tendUploads();
+tendFragments();
 followLive();
 if (document.querySelector("[data-figure]")) import("./figure.js").then((module) => module.drawFigures());
 

@@ -1,7 +1,7 @@
 // Sorts, filters and narrows tables that ask for it; how is kept in the address. Cells are sorted by their data-v, else
-// by their text, of which a number is what it begins with.
+// by their text, of which a number is what it begins with. A table with data-rest fetches the rows that its page left out.
 const address = new URLSearchParams(location.search);
-const FIRST = 100; // rows that are laid out until all are asked for: sorting 500 of them takes a blink
+const FIRST = 50; // rows that are laid out at once: of 500 with many columns that takes longer than a blink
 
 export function tendTables() {
   for (const table of document.querySelectorAll("table[data-sortable]")) tend(table);
@@ -22,10 +22,20 @@ function tend(table) {
     button.addEventListener("click", () => {
       state.descending = state.column === column ? !state.descending : head.dataset.first === "descending";
       state.column = column;
+      keep();
+      arrange();
+    });
+  }
+
+  const more = document.querySelector(`[data-more="${table.id}"]`);
+  let whole = !table.dataset.rest;
+  let missing = Boolean(whole && more && !more.hidden); // then "Show all" leads to a page with every row
+  const arriving = whole ? null : fetchRest(table.dataset.rest, body).then((came) => { whole = true; missing = !came; });
+  function arrange() {
+    if (whole) {
       sort();
       narrow();
-      keep();
-    });
+    } else arriving.then(arrange);
   }
 
   function sort() {
@@ -52,28 +62,45 @@ function tend(table) {
 
   const filter = document.querySelector(`input[data-filter="${table.id}"]`);
   const count = document.querySelector(`[data-count="${table.id}"]`);
-  const more = document.querySelector(`[data-more="${table.id}"]`);
-  let most = more ? FIRST : Infinity;
+  let every = !more || address.get("rows") === "all";
+  let revealing = 0;
   function narrow() {
     const words = state.words.toLowerCase().split(/\s+/).filter(Boolean);
+    const later = [];
     let left = 0;
     for (const row of body.rows) {
       const text = words.length ? row.textContent.toLowerCase() : "";
       const found = words.every((word) => text.includes(word));
       left += found;
-      row.hidden = !found || left > most;
+      row.hidden = !found || left > FIRST;
+      if (found && row.hidden) later.push(row);
     }
     if (count) count.textContent = words.length ? `${left} of ${body.rows.length} shown` : "";
-    if (more) {
-      more.hidden = left <= most;
+    if (more && whole && !missing) {
+      more.hidden = every || !later.length;
       more.textContent = `Show all ${left}`;
     }
+    cancelAnimationFrame(revealing);
+    if (every) reveal(later);
   }
-  more?.addEventListener("click", () => { most = Infinity; narrow(); });
+  function reveal(rows) {
+    if (!rows.length) return;
+    revealing = requestAnimationFrame(() => {
+      for (const row of rows.splice(0, FIRST)) row.hidden = false;
+      reveal(rows);
+    });
+  }
+  more?.addEventListener("click", (event) => {
+    if (missing) return;
+    event.preventDefault();
+    every = true;
+    keep();
+    arrange();
+  });
   if (filter) {
     filter.closest("[hidden]")?.removeAttribute("hidden");
     filter.value = state.words;
-    filter.addEventListener("input", () => { state.words = filter.value; narrow(); keep(); });
+    filter.addEventListener("input", () => { state.words = filter.value; keep(); arrange(); });
   }
 
   const sheet = new CSSStyleSheet();
@@ -109,6 +136,7 @@ function tend(table) {
     set("sort", state.column === null ? "" : (state.descending ? "-" : "") + keys[state.column]);
     set("q", state.words);
     set("hide", [...state.hidden].join(","));
+    if (more) set("rows", every ? "all" : "");
     history.replaceState(null, "", now);
   }
 
@@ -118,8 +146,20 @@ function tend(table) {
     state.column = column;
     state.descending = wanted.startsWith("-");
   }
-  const all = () => { sort(); narrow(); };
-  all();
+  narrow();
+  arrange();
   narrowColumns();
-  body.addEventListener("live:changed", all);
+  body.addEventListener("live:changed", arrange);
+}
+
+async function fetchRest(address, body) {
+  try {
+    const answer = await fetch(address, { headers: { Accept: "text/html" } });
+    if (!answer.ok) return false;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    body.append(...document.adoptNode(page.querySelector("tbody")).rows);
+    return true;
+  } catch {
+    return false; // away for a moment
+  }
 }

@@ -21,6 +21,8 @@ PAGES: dict[str, type[Page]] = {
     "new_ranking.html": contexts.NewRankingPage,
     "rankings.html": contexts.RankingsPage,
     "ranking.html": contexts.RankingPage,
+    "ranking_rows.html": contexts.RankingRowsPage,
+    "agreement.html": contexts.AgreementPage,
     "recommendation.html": contexts.RecommendationPage,
     "report.html": contexts.ReportPage,
     "models.html": contexts.ModelsPage,
@@ -30,7 +32,7 @@ PAGES: dict[str, type[Page]] = {
     "login.html": contexts.LoginPage,
     "problem.html": contexts.ProblemPage,
 }
-PARTS = {"base.html", "parts.html", "inspection.html", "report_of_dataset.html"}
+PARTS = {"base.html", "parts.html", "entries.html", "inspection.html", "report_of_dataset.html"}
 GIVEN_BY_THE_INCLUDER = {"i"}
 GLOBALS = {"estimators", "plotly_version"}
 
