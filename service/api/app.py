@@ -18,6 +18,7 @@ from service.api.measured import Measured, Measures
 from service.api.problems import install_problem_handlers
 from service.api.rates import Rates
 from service.api.records import Records
+from service.api.remembered import Stamps
 from service.api.v1 import (
     datasets,
     embeddings,
@@ -83,6 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         rates=Rates(settings.server.requests_per_minute),
         measures=measures,
         prober=Prober(settings, database),
+        stamps=Stamps(database),
     )
     # The last is the outermost.
     app.add_middleware(ETags)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from service.api.following import Followers
 from service.api.measured import Measures
 from service.api.rates import Rates
-from service.api.remembered import Answer, Answers, tag_of
+from service.api.remembered import Answer, Answers, Key, Stamps, tag_of
 from service.core.db import Database
 from service.core.errors import InvalidRequest
 from service.core.settings import LOOPBACK, Settings
@@ -36,6 +36,7 @@ class App:
     rates: Rates
     measures: Measures
     prober: Prober
+    stamps: Stamps
     answers: Answers = field(default_factory=Answers)
 
 
@@ -143,28 +144,38 @@ ProjectDep = Annotated[str, Depends(_project)]
 AdminDep = Annotated[str, Depends(_admin)]
 
 
+class Remembered(Exception):
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
 class Reader:
     """Answers a GET whose answer depends on its address and the database alone."""
 
-    def __init__(self, request: Request, app: App, project: str) -> None:
-        self._app = app
-        self._project = project
-        self._key = (project, request.scope["path"], request.scope["query_string"])
+    def __init__(self, app: App, key: Key, stamp: str) -> None:
+        self._app, self._key, self._stamp = app, key, stamp
 
     def show(self, make: Callable[[Session, str], BaseModel], /) -> Response:
-        """What `make` gives for the session and the project, or what it gave before where nothing has changed."""
-        stamp = self._app.database.stamp()
-        answer = self._app.answers.get(self._key, stamp)
-        if answer is None:
-            with self._app.database.read() as session:
-                body = make(session, self._project).model_dump_json(by_alias=True).encode()
-            answer = Answer(body, tag_of(body))
-            self._app.answers.put(self._key, stamp, answer)
-        return Response(answer.body, media_type="application/json", headers={"ETag": answer.tag})
+        """What `make` gives for the session and the project."""
+        with self._app.database.read() as session:
+            body = make(session, self._key[0]).model_dump_json(by_alias=True).encode()
+        answer = Answer(body, tag_of(body))
+        self._app.answers.put(self._key, self._stamp, answer)
+        return shown(answer)
+
+
+def shown(answer: Answer, /) -> Response:
+    return Response(answer.body, media_type="application/json", headers={"ETag": answer.tag})
 
 
 async def _reader(request: Request, app: AppDep, project: ProjectDep) -> Reader:
-    return Reader(request, app, project)
+    """Raises Remembered where nothing was committed since the answer was made: then no thread is taken for it."""
+    key = (project, request.scope["path"], request.scope["query_string"])
+    stamp = await app.stamps.get()
+    answer = app.answers.get(key, stamp)
+    if answer is not None:
+        raise Remembered(answer)
+    return Reader(app, key, stamp)
 
 
 ReaderDep = Annotated[Reader, Depends(_reader)]

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from estimators import errors as estimators
+from service.api.deps import Remembered, shown
 from service.api.once import AnsweredBefore
 from service.core import errors as core
 from service.core.db import is_passing
@@ -160,6 +161,10 @@ def install_problem_handlers(app: FastAPI) -> None:
     def on_answered_before(_request: Request, again: AnsweredBefore) -> Response:
         headers = {"Location": again.answer.location, "Idempotency-Replayed": "true"}
         return Response(again.answer.body, again.answer.status, headers, "application/json")
+
+    @app.exception_handler(Remembered)
+    async def on_remembered(_request: Request, known: Remembered) -> Response:  # `async`: takes no thread
+        return shown(known.answer)
 
     @app.exception_handler(IntegrityError)
     def on_collision(request: Request, error: IntegrityError) -> Response:

@@ -4,10 +4,15 @@ To make a page of models or a ranking's entries takes many times as long as to a
 An answer is never out of date: before each one the database is asked.
 """
 
+import asyncio
 import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+
+from fastapi.concurrency import run_in_threadpool
+
+from service.core.db import Database
 
 MAX_BYTES = 32 << 20
 Key = tuple[str, str, bytes]  # project, path, query
@@ -52,3 +57,31 @@ class Answers:
             while self._held > self._max_bytes:
                 _, (_, oldest) = self._answers.popitem(last=False)
                 self._held -= len(oldest.body)
+
+
+class Stamps:
+    """The database's stamp for all requests that wait for it, asked for once: never one from before a request came."""
+
+    def __init__(self, database: Database, /) -> None:
+        self._database = database
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[str] | None = None
+
+    async def get(self) -> str:
+        if self._database.is_sqlite:
+            return self._database.stamp()  # a few microseconds
+        if self._next is None or self._next.done():
+            self._next = asyncio.create_task(self._ask())
+            self._next.add_done_callback(_looked_at)
+        return await asyncio.shield(self._next)  # a client that hangs up takes it from nobody else
+
+    async def _ask(self) -> str:
+        async with self._turn:
+            self._next = None  # who comes from now on is too late for this one
+            return await run_in_threadpool(self._database.stamp)
+
+
+def _looked_at(task: asyncio.Task[str]) -> None:
+    """Where all who waited are gone, asyncio would complain that nobody heard of an error."""
+    if not task.cancelled():
+        task.exception()

@@ -130,9 +130,9 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._reader = engine.execution_options(zooscout_write=False)
-        self._asker = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._watch: PoolProxiedConnection | None = None
         self._watching = threading.Lock()
+        self._asker: Connection | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Database":
@@ -161,10 +161,31 @@ class Database:
         """Two equal stamps: nothing was committed between them, by any process."""
         if self.is_sqlite:
             return self._data_version()
-        with self._asker.connect() as connection:
-            # A server that was started anew may have been restored to an earlier time, and count from there again.
-            query = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()::text"
-            return str(connection.exec_driver_sql(query).scalar_one())
+        with self._watching:
+            return self._snapshot()
+
+    def _snapshot(self) -> str:
+        """Asked before every remembered answer, so on a connection of its own: none is fetched, tried and put back."""
+        # A server that was started anew may have been restored to an earlier time, and count from there again.
+        query = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()::text"
+        if self._asker is not None:
+            try:
+                return str(self._asker.exec_driver_sql(query).scalar_one())
+            except DBAPIError:  # it may have been lost while nothing was asked
+                self._forget_asker()
+        asker = self._asker = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        asker.detach()
+        try:
+            return str(asker.exec_driver_sql(query).scalar_one())
+        except DBAPIError:
+            self._forget_asker()
+            raise
+
+    def _forget_asker(self) -> None:
+        if self._asker is not None:
+            asker, self._asker = self._asker, None
+            asker.invalidate()
+            asker.close()
 
     def _data_version(self) -> str:
         """SQLite counts the commits of all connections but the one that asks, so one is kept that writes nothing."""
@@ -187,4 +208,7 @@ class Database:
             if self._watch is not None:
                 self._watch.close()
                 self._watch = None
+            if self._asker is not None:
+                self._asker.close()
+                self._asker = None
         self.engine.dispose()
