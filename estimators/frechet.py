@@ -158,5 +158,5 @@ def _root(reference: ClassMoments) -> Tensor:
 
 
 def _between_roots(view: View, root: Tensor) -> Tensor:
-    middle = root.T @ (view.total / view.n) @ root
-    return 0.5 * (middle + middle.T)
+    """L^T S L up to rounding, its lower triangle being what the eigensolvers read."""
+    return root.T @ (view.total @ root) / view.n

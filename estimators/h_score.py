@@ -98,6 +98,6 @@ def ledoit_wolf(view: View, /) -> tuple[float, float]:
 def _explained(view: View, shift: float) -> tuple[float, float]:
     """tr((S + shift)^-1 B) and tr((S + shift)^-1 S), for the total scatter S and the between-class scatter B."""
     half, _ = next(view.half_solved([shift]))
-    explained = float(half[0, :, :-1].square().sum())
+    explained = float(half[0, :, :-1].double().square().sum())
     rank = view.form.size
     return explained, rank - shift * view.form.inverse_trace(shift) if shift else float(rank)

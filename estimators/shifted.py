@@ -28,14 +28,15 @@ class ShiftedForm:
     reflectors: all of it matrix products, at a fraction of the cost of eigenvectors or of a tridiagonal form. After
     that each shift costs one sweep over the blocks, several shifts at a time. Elsewhere the eigenvectors are computed.
 
-    A matrix given in float32 is reduced in float32 (good enough beside a standard error where `resolves` says so); what
-    follows is float64 either way.
+    A matrix given in float32 is reduced and swept in float32 (good enough beside a standard error where `resolves` says
+    so); sums over the blocks are float64 either way.
     """
 
     def __init__(self, matrix: Tensor, /) -> None:
         """Factor a symmetric `[r, r]` float64 or float32 matrix (left unchanged)."""
         self.size = int(matrix.shape[0])
         self.rough = matrix.dtype == torch.float32
+        self._precision = matrix.dtype
         self._device = matrix.device
         self._values: Tensor | None = None
         self._resolved = math.inf  # a smaller shift may be too small
@@ -50,8 +51,8 @@ class ShiftedForm:
             self._reduce(reduced)
         step = _BAND if self._reflectors else max(self.size, 1)
         self._rows = [slice(start, min(start + step, self.size)) for start in range(0, self.size, step)]
-        self._blocks = [reduced[rows, rows].to(torch.float64) for rows in self._rows]
-        self._below = [reduced[low, high].to(torch.float64) for high, low in pairwise(self._rows)]
+        self._blocks = [reduced[rows, rows].clone() for rows in self._rows]
+        self._below = [reduced[low, high].clone() for high, low in pairwise(self._rows)]
         sums = torch.cat([block.abs().sum(1) for block in self._blocks])
         for (high, low), block in zip(pairwise(self._rows), self._below, strict=True):
             sums[low] += block.abs().sum(1)
@@ -90,7 +91,10 @@ class ShiftedForm:
     def resolves(self, shift: float, /) -> bool:
         """Whether rounding in float32, if the form was reduced in it, changes shifted eigenvalues little on average."""
         if self.rough and shift < self._resolved:
-            if _FLOAT32_ROUNDING * self.norm * self.inverse_trace(shift) >= _LITTLE * self.size:
+            try:
+                if _FLOAT32_ROUNDING * self.norm * self.inverse_trace(shift) >= _LITTLE * self.size:
+                    return False
+            except Degenerate:
                 return False
             self._resolved = shift
         return True
@@ -100,7 +104,7 @@ class ShiftedForm:
         if self._values is not None:
             turned: Tensor = self._vectors.T @ columns
             return turned
-        out = columns.to(torch.float32 if self.rough else torch.float64, copy=True)
+        out = columns.to(self._precision, copy=True)
         for start, v, t in self._reflectors:
             out[start:].addmm_(v, t.T @ (v.T @ out[start:]), alpha=-1)
         return out.to(torch.float64)
@@ -110,7 +114,7 @@ class ShiftedForm:
         if self._values is not None:
             turned: Tensor = self._vectors @ rotated
             return turned
-        out = rotated.to(torch.float32 if self.rough else torch.float64, copy=True)
+        out = rotated.to(self._precision, copy=True)
         for start, v, t in reversed(self._reflectors):
             out[start:].addmm_(v, t @ (v.T @ out[start:]), alpha=-1)
         return out.to(torch.float64)
@@ -119,19 +123,20 @@ class ShiftedForm:
         """`Q^T A Q C` for rotated columns `[r, m]`."""
         if self._values is not None:
             return self._values[:, None] * rotated
+        given, rotated = rotated.dtype, rotated.to(self._precision)
         out = torch.cat([block @ rotated[rows] for block, rows in zip(self._blocks, self._rows, strict=True)])
         for (high, low), block in zip(pairwise(self._rows), self._below, strict=True):
             out[low] += block @ rotated[high]
             out[high] += block.T @ rotated[low]
-        return out
+        return out.to(given)
 
     @property
     def squared(self) -> float:
         """Sum of the squares of the matrix's entries."""
         if self._values is not None:
             return float(self._values.square().sum())
-        beside = sum(float(block.square().sum()) for block in self._below)
-        return sum(float(block.square().sum()) for block in self._blocks) + 2 * beside
+        beside = sum(_squared(block) for block in self._below)
+        return sum(_squared(block) for block in self._blocks) + 2 * beside
 
     def half_solve(self, rotated: Tensor, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor]]:
         """`L^-1 C` `[S, r, m]` for rotated columns C, `L L^T = A + shift I`, and `log det (A + shift I)` `[S]`.
@@ -143,7 +148,7 @@ class ShiftedForm:
         for start in range(0, len(shifts), step):
             added = torch.tensor(shifts[start : start + step], dtype=torch.float64, device=self._device)
             if self._values is None:
-                yield self._sweep(rotated, added)
+                yield self._sweep(rotated.to(self._precision), added)
             else:
                 values = self._values.clamp_min(0.0) + added[:, None]
                 yield rotated / values.sqrt()[:, :, None], values.log().sum(1)
@@ -156,7 +161,7 @@ class ShiftedForm:
             right = rotated[rows] if beside is None else rotated[rows] - beside.mT @ previous
             previous = torch.linalg.solve_triangular(factor, right.expand(len(added), -1, -1), upper=False)
             out[:, rows] = previous
-            logdet += 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+            logdet += 2 * factor.diagonal(dim1=1, dim2=2).to(torch.float64).log().sum(1)
         return out, logdet
 
     def _steps(self, added: Tensor) -> _Steps:
@@ -166,7 +171,7 @@ class ShiftedForm:
         """
         beside: Tensor | None = None
         for i, (rows, block) in enumerate(zip(self._rows, self._blocks, strict=True)):
-            left = block + added[:, None, None] * torch.eye(block.shape[0], dtype=torch.float64)
+            left = block + added[:, None, None].to(block.dtype) * torch.eye(block.shape[0], dtype=block.dtype)
             if beside is not None:
                 left -= beside.mT @ beside
             factor, info = torch.linalg.cholesky_ex(left)
@@ -181,6 +186,7 @@ class ShiftedForm:
         """`(A + shift I)^-1 C` in the rotated basis, for rotated columns `[r, m]`."""
         if self._values is not None:
             return rotated / (self._values.clamp_min(0.0) + shift)[:, None]
+        given, rotated = rotated.dtype, rotated.to(self._precision)
         out = torch.empty_like(rotated)
         steps = list(self._steps(torch.tensor([shift], dtype=torch.float64)))
         for i, (rows, factor, beside) in enumerate(steps):
@@ -193,12 +199,13 @@ class ShiftedForm:
                 if beside is not None:
                     out[rows] -= beside[0] @ out[after]
             out[rows] = torch.linalg.solve_triangular(factor[0].T, out[rows], upper=True)
-        return out
+        return out.to(given)
 
     def quadratics(self, rotated: Tensor, shifts: Sequence[float], /) -> tuple[Tensor, Tensor]:
         """`c^T (A + shift I)^-1 c` `[S, m]` for rotated columns c `[r, m]`, and `log det (A + shift I)` `[S]`."""
         forms, logdets = zip(
-            *((half.square().sum(1), logdet) for half, logdet in self.half_solve(rotated, shifts)), strict=True
+            *((half.square().sum(1, dtype=torch.float64), logdet) for half, logdet in self.half_solve(rotated, shifts)),
+            strict=True,
         )
         return torch.cat(forms), torch.cat(logdets)
 
@@ -212,11 +219,11 @@ class ShiftedForm:
 
     def _inverse_trace(self, shift: float) -> float:
         # what is left of a block's inverse once those below it are known: Z = D^-1 + D^-1 B^T Z' B D^-1
-        total, inverse = 0.0, torch.zeros(0, 0, dtype=torch.float64)
+        total, inverse = 0.0, torch.zeros(0, 0, dtype=self._precision)
         beside: Tensor | None = None
         for _, factor, above in reversed(list(self._steps(torch.tensor([shift], dtype=torch.float64)))):
             root = torch.linalg.inv(factor[0])
-            middle = torch.eye(root.shape[0], dtype=torch.float64)
+            middle = torch.eye(root.shape[0], dtype=self._precision)
             if beside is not None:
                 middle = middle + beside @ inverse @ beside.T
             inverse = root.T @ middle @ root
@@ -236,3 +243,7 @@ class ShiftedForm:
             whole[low, high], whole[high, low] = block, block.T
         values: Tensor = torch.linalg.eigvalsh(whole).clamp_min(0.0)
         return values
+
+
+def _squared(block: Tensor) -> float:
+    return float(block.square().sum(dtype=torch.float64))

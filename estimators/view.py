@@ -17,6 +17,7 @@ from estimators.shifted import ShiftedForm
 
 _ROUGH_FROM = 512  # dimensions from which a replicate's scatter is reduced in float32
 _LEAST, _LEAST_ROUGH = 1e-4, 1e-2  # in float32 a replicate is then off by 0.006 of their spread
+_WIDENED = 64  # rows of a matrix that are taken to float64 together
 _EXACT = "exact"  # where a view's memo holds that float32 does not do for its replicates
 
 
@@ -149,7 +150,11 @@ class View:
     def total_inner(self, other: Tensor, /) -> float:
         """Sum of the products of T's entries and another matrix's `[r, r]`."""
         total = self._rough_total if self._may_be_rough else self.total
-        return float(other.reshape(-1) @ total.reshape(-1).to(torch.float64))
+        if total.dtype == torch.float64:
+            return float(other.reshape(-1) @ total.reshape(-1))
+        # a few rows at a time are widened in the cache
+        parts = zip(other.split(_WIDENED), total.split(_WIDENED), strict=True)
+        return sum(float(left.reshape(-1) @ right.reshape(-1).to(torch.float64)) for left, right in parts)
 
     @cached_property
     def within(self) -> Tensor:
@@ -234,7 +239,7 @@ class View:
         products, logdets = [], []
         back = torch.cat([self.counts.rsqrt().diag(), torch.ones_like(self.counts)[:, None]], 1)
         for half, logdet in self.half_solved(shifts):
-            every = half.mT @ half
+            every = (half.mT @ half).to(torch.float64)
             factor = self._rest(every[:, :-1, :-1])
             if factor is None:
                 return None
@@ -254,7 +259,7 @@ class View:
 
     def _from_within(self, shifts: Sequence[float]) -> tuple[Tensor, Tensor]:
         form, rotated = self._within_form
-        found = [(half.mT @ half, logdet) for half, logdet in form.half_solve(rotated, shifts)]
+        found = [((half.mT @ half).to(torch.float64), logdet) for half, logdet in form.half_solve(rotated, shifts)]
         return torch.cat([products for products, _ in found]), torch.cat([logdet for _, logdet in found])
 
     @cached_property
