@@ -153,7 +153,7 @@ class View:
         if total.dtype == torch.float64:
             return float(other.reshape(-1) @ total.reshape(-1))
         # a few rows at a time are widened in the cache
-        parts = zip(other.split(_WIDENED), total.split(_WIDENED), strict=True)
+        parts = zip(torch.split(other, _WIDENED), torch.split(total, _WIDENED), strict=True)
         return sum(float(left.reshape(-1) @ right.reshape(-1).to(torch.float64)) for left, right in parts)
 
     @cached_property
