@@ -76,16 +76,19 @@ class Brief(NamedTuple):
     name: str
     params: int | None
     feature_dim: int | None
+    input_size: int
+    licence: str | None
 
 
 def briefs(session: Session, project_id: str, ids: Sequence[str], /) -> dict[str, Brief]:
     """What a table of many models shows, without their cards."""
-    columns = (ModelRow.id, ModelRow.name, ModelRow.params, ModelRow.feature_dim, ModelRow.project_id)
+    columns = [ModelRow.__table__.c[name] for name in (*Brief._fields, "project_id")]
+    session.flush()
     found: dict[str, Brief] = {}
     for start in range(0, len(ids), 500):
         for row in session.execute(select(*columns).where(ModelRow.id.in_(ids[start : start + 500]))):
             if row.project_id == project_id:
-                found[row.id] = Brief(row.id, row.name, row.params, row.feature_dim)
+                found[row.id] = Brief(*row[:-1])
     return found
 
 

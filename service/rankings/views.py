@@ -55,7 +55,7 @@ def values(session: Session, project_id: str, ident: str, /) -> dict[str, dict[s
     dataset = datasets.get(session, project_id, row.dataset_id)
     entries = {entry.model_id: entry for entry in repository.read_entries(session, row.id)}
     pairs = pairs_of(row, entries, dataset.fingerprint or "")
-    versions = _versions(session, row, pairs)
+    versions = _versions(session, row, pairs, row.estimators)
     known = {name: versions[name] for name in row.estimators if name in versions}
     return scoring.values_of(session, project_id, pairs, known)
 
@@ -166,10 +166,10 @@ def pairs_of(ranking: RankingRow, entries: Mapping[str, Entry], fingerprint: str
     }
 
 
-def _versions(session: Session, ranking: RankingRow, pairs: Mapping[str, Pair]) -> dict[str, int]:
+def _versions(session: Session, ranking: RankingRow, pairs: Mapping[str, Pair], names: Sequence[str]) -> dict[str, int]:
     if ranking.state in repository.ENDED:
-        return scoring.shown_versions(session, ranking.project_id, pairs, ranking.estimators)
-    return {name: SPECS[name].version for name in ranking.estimators if name in SPECS}
+        return scoring.shown_versions(session, ranking.project_id, pairs, names)
+    return {name: SPECS[name].version for name in names if name in SPECS}
 
 
 def _entries(
@@ -180,7 +180,8 @@ def _entries(
         session, ranking.project_id, [e.extractor_id for e in entries.values() if e.extractor_id]
     )
     pairs = pairs_of(ranking, entries, fingerprint)
-    versions = _versions(session, ranking, pairs)
+    every = [name for name in ranking.estimators if wanted.first != 0 or name in wanted.whole]
+    versions = _versions(session, ranking, pairs, every)
 
     def read(names: Collection[str], of: Mapping[str, Pair]) -> dict[str, dict[str, StoredScore]]:
         asked = {name: version for name, version in versions.items() if name in names}
@@ -192,7 +193,7 @@ def _entries(
     found = read(wanted.whole, pairs)
     places = _placed(ranking, entries, found, {ident: row.name for ident, row in rows.items()})
     shown = [place.model_id for place in places[: wanted.first]]
-    others = set(ranking.estimators) - set(wanted.whole)
+    others = set(every) - set(wanted.whole)
     if others:
         for ident, scores in read(others, {ident: pairs[ident] for ident in shown if ident in pairs}).items():
             found[ident] |= scores

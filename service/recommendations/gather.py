@@ -1,7 +1,7 @@
 """What a project knows: the scores of its rankings, its outcomes, and what ships with the package."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -107,29 +107,32 @@ def newest_ranking(session: Session, project_id: str, dataset_id: str, /) -> Ran
 
 
 def scored(
-    session: Session, project_id: str, dataset: DatasetRow, /, *, ranking: RankingRow | None = None
+    session: Session,
+    project_id: str,
+    dataset: DatasetRow,
+    /,
+    *,
+    ranking: RankingRow | None = None,
+    estimators: Collection[str] | None = None,
 ) -> Scored | None:
-    """The scores of the dataset's newest finished ranking, or of the one given."""
+    """The scores of the dataset's newest finished ranking, or of the one given; by these estimators alone, if named."""
     row = ranking or newest_ranking(session, project_id, dataset.id)
     if row is None:
         return None
-    entries = [entry for entry in ranking_rows.entries(session, row.id) if entry.state == "done"]
+    entries = [entry for entry in ranking_rows.read_entries(session, row.id) if entry.state == "done"]
     pairs = {
         entry.model_id: rankings.pair_of(row, dataset.fingerprint or "", entry.extractor_id, sample=entry.sample)
         for entry in entries
         if entry.extractor_id is not None
     }
-    rows = models.by_ids(session, project_id, list(pairs))
-    stored = scoring.shown_scores(session, project_id, pairs, row.estimators)
-    signs = {n: 1.0 if SPECS[n].direction is Direction.HIGHER_IS_BETTER else -1.0 for n in row.estimators if n in SPECS}
+    rows = models.briefs(session, project_id, list(pairs))
+    names = [n for n in row.estimators if n in SPECS and (estimators is None or n in estimators)]
+    versions = scoring.shown_versions(session, project_id, pairs, names)
+    values = scoring.values_of(session, project_id, pairs, {n: versions[n] for n in names if n in versions})
+    signs = {n: 1.0 if SPECS[n].direction is Direction.HIGHER_IS_BETTER else -1.0 for n in names}
     found = {
-        rows[ident].name: {
-            name: signs[name] * score.value
-            for name, score in of_model.items()
-            if score.value is not None and name in signs
-        }
-        for ident, of_model in stored.items()
-        if ident in rows
+        brief.name: {name: signs[name] * of[ident] for name, of in values.items() if ident in of}
+        for ident, brief in rows.items()
     }
     return Scored(
         row.id,

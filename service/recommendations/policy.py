@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from service.recommendations.model import Constraints, EvidenceOf, Excluded, ExpectedOf, PriorOf, Recommended
 
 DRAWS = 20_000
 SEED = 20_261_121
+BEYOND = 4.5  # standard errors
 BYTES_PER_WEIGHT = 4
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -75,6 +77,7 @@ def ordered(
     kept.sort(key=lambda c: ((m := merit(c)) is None, -(m or 0.0), c.model))
     chances = _chances(kept, sign)
     names = {c.model for c in kept}
+    front = _front([(m, c) for c in kept if (m := merit(c)) is not None])
     found = []
     for place, c in enumerate(kept, start=1):
         own = merit(c)
@@ -86,14 +89,13 @@ def ordered(
                 expected=c.expected,
                 evidence=c.evidence and replace(c.evidence, probability_best=chances.get(c.model_id)),
                 prior=c.prior,
-                tied_with=tuple(name for name in c.tied_with if name in names) if seen else (),
+                tied_with=_among(c.tied_with, names, all_left=len(kept) == len(candidates)) if seen else (),
                 params=c.params,
                 input_size=c.input_size,
                 milliseconds=c.milliseconds,
                 licence=c.licence,
                 weights_bytes=weights_bytes(c.params),
-                on_front=own is not None
-                and not any(_beats(other, m, c, own) for other in kept if (m := merit(other)) is not None),
+                on_front=c.model_id in front,
                 why=_why(c, by_evidence=seen),
             )
         )
@@ -116,9 +118,17 @@ def ties_in_words(entries: Sequence[Recommended], /) -> str | None:
     return said + "."
 
 
-def _beats(other: Candidate, merit: float, c: Candidate, own: float) -> bool:
-    mine, its = (own, *_cost(c)), (merit, *_cost(other))
-    return all(i >= m for i, m in zip(its, mine, strict=True)) and its != mine
+def _among(tied: tuple[str, ...], names: AbstractSet[str], *, all_left: bool) -> tuple[str, ...]:
+    return tied if all_left else tuple(name for name in tied if name in names)
+
+
+def _front(merits: Sequence[tuple[float, Candidate]]) -> set[str]:
+    """Ids of those that no other is at least as good, as small and as fast as: a beater comes before the beaten."""
+    front: dict[str, tuple[float, ...]] = {}
+    for mine, ident in sorted((((own, *_cost(c)), c.model_id) for own, c in merits), reverse=True):
+        if not any(its != mine and all(i >= m for i, m in zip(its, mine, strict=True)) for its in front.values()):
+            front[ident] = mine
+    return set(front)
 
 
 def _cost(c: Candidate) -> tuple[float, float]:
@@ -136,9 +146,14 @@ def _chances(kept: Sequence[Candidate], sign: float) -> dict[str, float]:
     blocks = left_out.shape[1]
     centred = (left_out - left_out.mean(axis=1, keepdims=True)) * np.sqrt((blocks - 1) / blocks)
     values = np.array([c.evidence.value for c in scored if c.evidence is not None])
+    # Who lies far behind is the best in no draw: of hundreds a few are left.
+    reach = BEYOND * np.sqrt((centred**2).sum(axis=1))
+    near = np.flatnonzero(sign * values + reach >= (sign * values - reach).max())
+    scored, centred, values = [scored[i] for i in near], centred[near], values[near]
     draws = values[:, None] + centred @ np.random.default_rng(SEED).standard_normal((blocks, DRAWS))
     shares = np.bincount(np.argmax(sign * draws, axis=0), minlength=len(scored)) / DRAWS
-    return {c.model_id: float(share) for c, share in zip(scored, shares, strict=True)}
+    nobody = dict.fromkeys((c.model_id for c in kept if c.evidence is not None), 0.0)
+    return nobody | {c.model_id: float(share) for c, share in zip(scored, shares, strict=True)}
 
 
 def _why(c: Candidate, *, by_evidence: bool) -> str:

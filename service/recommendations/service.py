@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
@@ -11,14 +13,15 @@ from service.datasets import repository as datasets
 from service.datasets.service import modality_of
 from service.datasets.tables import DatasetRow
 from service.models import repository as models
+from service.models.repository import Brief
 from service.models.schemas import ModelFilter
-from service.models.tables import ModelRow
 from service.outcomes import service as outcomes
 from service.rankings import repository as ranking_rows
 from service.rankings import service as rankings
 from service.rankings.schemas import EntryView, RankingView
 from service.recommendations import gather
 from service.recommendations.instant import similar_to
+from service.recommendations.knowledge import PROBES, shipped
 from service.recommendations.model import Constraints, EvidenceOf, FitOf, PriorOf, Recommendation
 from service.recommendations.policy import Candidate, ordered, ties_in_words
 from service.recommendations.published import published
@@ -26,6 +29,9 @@ from service.recommendations.similar import copies
 from service.recommendations.together import Forecast, forecast
 from service.scoring import repository as scoring
 from zoo.catalog import Modality
+
+if TYPE_CHECKING:
+    from service.recommendations.prior import Prior
 
 MOST_CANDIDATES = 1000
 
@@ -91,37 +97,38 @@ def _ranking(session: Session, project_id: str, dataset: DatasetRow, ident: str 
             raise InvalidRequest(f"Ranking {ident} is of another dataset than '{dataset.name}'.")
         if row.state != "done":
             raise InvalidRequest(f"Ranking {ident} is {row.state}: a recommendation needs one that is done.")
-        return rankings.show(session, project_id, ident)
+        return rankings.show_first(session, project_id, ident, first=0)
     done = gather.newest_ranking(session, project_id, dataset.id)
-    return rankings.show(session, project_id, done.id) if done else None
+    return rankings.show_first(session, project_id, done.id, first=0) if done else None
 
 
 def _forecast(session: Session, project_id: str, dataset: DatasetRow, view: RankingView | None) -> Forecast | None:
     if view is None or (view.race is not None and view.race.sample != view.race.images):
         return None  # a sample's scores are no measure beside those of all images
-    scored = gather.scored(session, project_id, dataset, ranking=ranking_rows.get(session, project_id, view.id))
+    row = ranking_rows.get(session, project_id, view.id)
+    scored = gather.scored(session, project_id, dataset, ranking=row, estimators={*PROBES, *shipped().estimators})
     if scored is None:
         return None
     return forecast(gather.known(session, project_id), scored, dataset.id, dataset.fingerprint)
 
 
 def _tied(
-    row: ModelRow, foretold: Mapping[str, tuple[str, ...]] | None, entries: Mapping[str, EntryView]
+    row: Brief, foretold: Mapping[str, tuple[str, ...]] | None, entries: Mapping[str, EntryView]
 ) -> tuple[str, ...]:
     if foretold is not None:
         return foretold.get(row.name, ())
     return tuple(entries[row.id].tied_with) if row.id in entries else ()
 
 
-def _candidates(session: Session, project_id: str, view: RankingView | None, modality: Modality) -> list[ModelRow]:
+def _candidates(session: Session, project_id: str, view: RankingView | None, modality: Modality) -> list[Brief]:
     if view is not None:
-        return list(models.by_ids(session, project_id, [entry.model_id for entry in view.entries]).values())
+        return list(models.briefs(session, project_id, [entry.model_id for entry in view.entries]).values())
     ids = models.matching_ids(session, project_id, ModelFilter(modality=modality), limit=MOST_CANDIDATES + 1)
     if len(ids) > MOST_CANDIDATES:
         raise InvalidRequest(
             f"The project has more than {MOST_CANDIDATES:,} models, and the dataset no finished ranking: rank some."
         )
-    return list(models.by_ids(session, project_id, ids).values())
+    return list(models.briefs(session, project_id, ids).values())
 
 
 def _evidence(view: RankingView | None) -> dict[str, EvidenceOf]:
@@ -163,10 +170,10 @@ def _replicates(
     row = ranking_rows.get(session, project_id, view.id)
     pairs = {
         entry.model_id: rankings.pair_of(row, dataset.fingerprint or "", entry.extractor_id, sample=entry.sample)
-        for entry in ranking_rows.entries(session, row.id)
+        for entry in ranking_rows.read_entries(session, row.id)
         if entry.extractor_id is not None and entry.state == "done" and _furthest(view) in {None, entry.sample}
     }
-    stored = scoring.shown_scores(session, project_id, pairs, [row.ordered_by])
+    stored = scoring.shown_scores(session, project_id, pairs, [row.ordered_by], diagnostics=False)
     return {ident: found[row.ordered_by].replicates for ident, found in stored.items() if row.ordered_by in found}
 
 
@@ -188,8 +195,6 @@ def _priors(
             ids[key] = outcome.dataset_id
     import numpy as np  # here, so that the API starts without it
 
-    from service.recommendations.prior import predict
-
     every = sorted({*names, *here, *(model for cells in elsewhere.values() for model in cells)})
     at = {name: place for place, name in enumerate(every)}
 
@@ -202,7 +207,7 @@ def _priors(
     # Outcomes on datasets that are like this one count several times.
     alike = [row(cells) for key, cells in sorted(elsewhere.items()) for _ in range(copies(similar, ids.get(key)))]
     others = np.array(alike).reshape(-1, len(every))
-    prior = predict(others, row(here), every)
+    prior = _prior(others.tobytes(), row(here).tobytes(), tuple(every))
 
     def number(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
@@ -221,6 +226,16 @@ def _priors(
             interval=(bounds[0], bounds[1]) if bounds[0] is not None and bounds[1] is not None else None,
         )
     return found
+
+
+@lru_cache(maxsize=32)
+def _prior(others: bytes, here: bytes, names: tuple[str, ...], /) -> "Prior":
+    """The same accuracies give the same prior, and whoever looks once looks again."""
+    import numpy as np
+
+    from service.recommendations.prior import predict
+
+    return predict(np.frombuffer(others).reshape(-1, len(names)), np.frombuffer(here), names)
 
 
 def _milliseconds(entry: EntryView | None) -> float | None:

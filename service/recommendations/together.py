@@ -20,6 +20,7 @@ FEWEST = 4
 """Datasets with outcomes from which anything is foretold."""
 DRAWS = 4_000
 SEED = 20_261_121
+BEYOND = 4.0  # standard errors
 _DRIVERS = 4
 _LEAST_POINTS = 0.05
 
@@ -179,10 +180,14 @@ def _chances(found: Foretold) -> list[float]:
     """Share of joint draws in which each is the best."""
     import numpy as np
 
-    values, vectors = np.linalg.eigh(found.apart)
+    reach = BEYOND * np.sqrt(np.diag(found.apart))  # further behind it is the best in no draw
+    near = np.flatnonzero(found.merit + reach >= (found.merit - reach).max())
+    values, vectors = np.linalg.eigh(found.apart[np.ix_(near, near)])
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    draws = found.merit[:, None] + root @ np.random.default_rng(SEED).standard_normal((len(values), DRAWS))
-    return list(np.bincount(np.argmax(draws, axis=0), minlength=len(values)) / DRAWS)
+    draws = found.merit[near, None] + root @ np.random.default_rng(SEED).standard_normal((len(values), DRAWS))
+    shares = np.zeros(len(found.merit))
+    shares[near] = np.bincount(np.argmax(draws, axis=0), minlength=len(near)) / DRAWS
+    return list(shares)
 
 
 def _ties(target: Sequence[Pair], found: Foretold) -> dict[str, tuple[str, ...]]:
@@ -194,7 +199,8 @@ def _ties(target: Sequence[Pair], found: Foretold) -> dict[str, tuple[str, ...]]
     tied = np.abs(found.merit[:, None] - found.merit[None, :]) <= 1.6449 * error
     np.fill_diagonal(tied, val=False)
     order = np.argsort(-found.merit, kind="stable")
-    return {p.model: tuple(target[j].model for j in order if tied[i, j]) for i, p in enumerate(target)}
+    names = np.array([p.model for p in target], dtype=object)[order]
+    return {p.model: tuple(names[tied[i, order]]) for i, p in enumerate(target)}
 
 
 def _warnings(fitted: Fitted, target: Sequence[Pair], probe: str | None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from service.rankings.cost import Cost
 from service.rankings.schemas import EntryView, RankingBrief, RankingStatus, RankingView
 from service.rankings.standings import Standing
 from service.recommendations.model import Agreement as RecordSoFar
-from service.recommendations.model import Constraints, Recommendation
+from service.recommendations.model import Constraints, Recommendation, Recommended
 from service.web.words import Agreement
 from service.webhooks.schemas import WebhookView
 
@@ -145,8 +145,18 @@ class AgreementPage(Page):
 class RecommendationPage(Page):
     dataset: DatasetView
     found: Recommendation
+    entries: list[Recommended]  # the first ones, or all
+    left: int  # how many more there are
+    asked: str  # the constraints as a query
     wanted: Constraints
     figure: dict[str, Any] | None  # expected accuracy against time, where there is both
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationRowsPage(Page):
+    """Rows of a recommendation's table that its page fetches once it is shown."""
+
+    entries: list[Recommended]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ PAGES: dict[str, type[Page]] = {
     "ranking_rows.html": contexts.RankingRowsPage,
     "agreement.html": contexts.AgreementPage,
     "recommendation.html": contexts.RecommendationPage,
+    "recommendation_rows.html": contexts.RecommendationRowsPage,
     "report.html": contexts.ReportPage,
     "models.html": contexts.ModelsPage,
     "model.html": contexts.ModelPage,
@@ -32,7 +33,7 @@ PAGES: dict[str, type[Page]] = {
     "login.html": contexts.LoginPage,
     "problem.html": contexts.ProblemPage,
 }
-PARTS = {"base.html", "parts.html", "entries.html", "inspection.html", "report_of_dataset.html"}
+PARTS = {"base.html", "parts.html", "entries.html", "recommended.html", "inspection.html", "report_of_dataset.html"}
 GIVEN_BY_THE_INCLUDER = {"i"}
 GLOBALS = {"estimators", "plotly_version"}
 
