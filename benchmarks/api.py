@@ -141,6 +141,7 @@ def bench_reads(folder: Path, kind: str, size: Size, /) -> list[dict[str, Any]]:
     reads = {
         "models, filtered": "/v1/models?family=resnet&licence=mit&max_params=200000000",
         f"a ranking, {size.models_per_ranking} models × 20": f"/v1/rankings/{ident('rk', size.datasets // 2)}",
+        "recommendations of its dataset": f"/v1/datasets/{ident('ds', size.datasets // 2)}/recommendations",
         "rankings": "/v1/rankings",
         "a dataset": f"/v1/datasets/{ident('ds', size.datasets // 2)}",
     }

@@ -320,6 +320,8 @@ def seed(database: Database, size: Size, /) -> None:
         raw.close()
     print(f"{time.monotonic() - began:6.1f} s  {size.scores:>9,} scores", flush=True)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not database.is_sqlite:
+            connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("ANALYZE" if database.is_sqlite else "VACUUM ANALYZE"))
     print(f"{time.monotonic() - began:6.1f} s  analysed", flush=True)
 

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
+from pydantic_core import to_json
 from sqlalchemy.orm import Session
 
 from service.api.following import Followers
@@ -155,10 +155,10 @@ class Reader:
     def __init__(self, app: App, key: Key, stamp: str) -> None:
         self._app, self._key, self._stamp = app, key, stamp
 
-    def show(self, make: Callable[[Session, str], BaseModel], /) -> Response:
-        """What `make` gives for the session and the project."""
+    def show(self, make: Callable[[Session, str], object], /) -> Response:
+        """What `make` gives for the session and the project: a model of pydantic's, or a dataclass."""
         with self._app.database.read() as session:
-            body = make(session, self._key[0]).model_dump_json(by_alias=True).encode()
+            body = to_json(make(session, self._key[0]), by_alias=True, inf_nan_mode="null")
         answer = Answer(body, tag_of(body))
         self._app.answers.put(self._key, self._stamp, answer)
         return shown(answer)

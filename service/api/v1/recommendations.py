@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service.api.deps import AppDep, ProjectDep
+from service.api.deps import AppDep, ProjectDep, ReaderDep
 from service.api.once import Made, OnceDep
 from service.core.errors import NotFound
 from service.datasets import repository as datasets
@@ -51,10 +51,13 @@ def show_signature(app: AppDep, project: ProjectDep, dataset: str) -> SignatureV
     return found
 
 
-@router.get("/datasets/{dataset}/recommendations", summary="Which model to fine-tune, within constraints, and why")
+@router.get(
+    "/datasets/{dataset}/recommendations",
+    summary="Which model to fine-tune, within constraints, and why",
+    response_model=Recommendation,
+)
 def recommend(
-    app: AppDep,
-    project: ProjectDep,
+    reader: ReaderDep,
     dataset: str,
     ranking: Annotated[
         str | None, Query(max_length=100, description="one that is done; the newest of the dataset if unset")
@@ -66,7 +69,7 @@ def recommend(
     ] = None,
     max_weights_bytes: Annotated[int | None, Query(ge=0, lt=2**62, description="of the weights in float32")] = None,
     licence: Annotated[str | None, Query(max_length=200)] = None,
-) -> Recommendation:
+) -> Response:
     """Evidence and prior stand apart in every entry, and together in `expected`; `ordered_by` says what orders."""
     wanted = Constraints(
         max_params=max_params,
@@ -75,12 +78,16 @@ def recommend(
         max_weights_bytes=max_weights_bytes,
         licence=licence,
     )
-    with app.database.read() as session:
-        return recommendations.recommend(session, project, dataset, wanted, ranking=ranking)
+    return reader.show(
+        lambda session, project: recommendations.recommend(session, project, dataset, wanted, ranking=ranking)
+    )
 
 
-@router.get("/estimators/agreement", summary="How well estimators and the recommendation have done so far")
-def show_agreement(app: AppDep, project: ProjectDep) -> Agreement:
+@router.get(
+    "/estimators/agreement",
+    summary="How well estimators and the recommendation have done so far",
+    response_model=Agreement,
+)
+def show_agreement(reader: ReaderDep) -> Response:
     """The recommendation foretells each dataset without its outcomes, as if they were still to come."""
-    with app.database.read() as session:
-        return track.agreement(session, project)
+    return reader.show(track.agreement)
