@@ -58,6 +58,17 @@ def follow(ranking: Annotated[str, typer.Argument(help="id")], as_json: AsJson =
     show_and_exit(found, as_json=as_json)
 
 
+@app.command("cancel")
+def cancel(ranking: Annotated[str, typer.Argument(help="id")], as_json: AsJson = False) -> None:
+    """Stop a ranking and keep what was scored; one that has ended stays as it is."""
+    with connected() as at:
+        found = at.client.cancel_ranking(ranking)
+    if as_json:
+        print_json(found)
+    else:
+        print_ranking(found.view())
+
+
 @app.command("rm")
 def remove(
     ranking: Annotated[str, typer.Argument(help="id")],

@@ -1,13 +1,15 @@
 """Every endpoint once, for both clients."""
 
 import functools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal
 
 from service.client import outcomes as oc
 from service.client import prescores as ps
 from service.client import results as r
+from service.client import webhooks as wh
+from service.client.both import Both
 from service.client.errors import ApiProblem
 from service.client.flows import Download, Flow, Progress, Upload, Wanted, ask, paged, tell, wait
 from service.client.packing import packed
@@ -16,37 +18,6 @@ from service.datasets.schemas import VersionCreate
 from service.models.schemas import ModelCreate, ModelFilter
 from service.rankings.schemas import RankingCreate
 from service.recommendations.model import Agreement, Recommendation
-
-if TYPE_CHECKING:
-    from service.client.asynchronous import AsyncClient
-    from service.client.blocking import Client
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class Both(Generic[P, T]):
-    """A flow as a method: on `Client` it returns its result, on `AsyncClient` it is awaited for it."""
-
-    def __init__(self, flow: Callable[P, Flow[T]]) -> None:
-        self._flow = flow
-        self.__doc__ = flow.__doc__
-
-    @overload
-    def __get__(self, client: "Client", owner: type) -> Callable[P, T]: ...
-    @overload
-    def __get__(self, client: "AsyncClient", owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    @overload
-    def __get__(self, client: None, owner: type) -> "Both[P, T]": ...
-    def __get__(self, client: Any, owner: type) -> Any:
-        if client is None:
-            return self
-
-        @functools.wraps(self._flow)
-        def call(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return client._drive(self._flow(*args, **kwargs))
-
-        return call
 
 
 def add_model(model: ModelCreate, /) -> Flow[r.Model]:
@@ -247,13 +218,31 @@ def wait_for_ranking(
     return wait(look, lambda found: found.ended, timeout_seconds)
 
 
+def cancel_ranking(ident: str, /) -> Flow[r.Ranking]:
+    """Stops a ranking and keeps what was scored; one that has ended stays as it is."""
+    return ask(r.Ranking, "POST", f"/v1/rankings/{ident}/cancel")
+
+
 def remove_ranking(ident: str, /) -> Flow[None]:
     """Removes a ranking, and stops it if it runs."""
     return tell("DELETE", f"/v1/rankings/{ident}")
 
 
+def upload_or_find(data: str | Path, /, **options: Any) -> Flow[r.Dataset]:
+    """What `upload_dataset` makes of a file or folder; where there is none, the dataset of this id or name."""
+    if Path(data).exists():
+        return (yield from upload_dataset(data, **options))
+    try:
+        return (yield from dataset(str(data)))
+    except ApiProblem as problem:
+        if problem.status != 404:
+            raise
+        said = f"'{data}' is neither a file or folder of this machine nor a dataset that the service has."
+        raise FileNotFoundError(said) from problem
+
+
 def start_rank(
-    path: str | Path,
+    data: str | Path,
     /,
     *,
     models: Wanted,
@@ -261,13 +250,17 @@ def start_rank(
     ordered_by: str | None = None,
     budget: str | None = None,
     name: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
     progress: Progress | None = None,
 ) -> Flow[r.Ranking]:
     """Uploads and asks for the ranking without waiting: `follow(ranking.id)` streams what happens to it.
 
-    `models` is a glob over names, a list of ids or names, or a filter. `progress` hears of the upload.
+    `data` is an archive, a Parquet file or a folder, with `text_column` a table of texts, or the id or name of a
+    dataset. `models` is a glob over names, a list of ids or names, or a filter. `progress` hears of the upload.
     """
-    uploaded = yield from upload_dataset(path, name=name, progress=progress)
+    columns = {"text_column": text_column, "label_column": label_column}
+    uploaded = yield from upload_or_find(data, name=name, progress=progress, **columns)
     wanted = ModelFilter(name=models) if isinstance(models, str) else models
     request = RankingCreate(
         dataset=uploaded.id,
@@ -280,7 +273,7 @@ def start_rank(
 
 
 def rank(
-    path: str | Path,
+    data: str | Path,
     /,
     *,
     models: Wanted,
@@ -288,18 +281,21 @@ def rank(
     ordered_by: str | None = None,
     budget: str | None = None,
     name: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
     progress: Progress | None = None,
     watch: Callable[[r.Ranking], None] | None = None,
     timeout_seconds: float | None = None,
 ) -> Flow[r.Ranking]:
-    """Upload, rank, wait: the whole job in one call. `watch` hears every state on the way.
+    """Upload, rank, wait: the whole job in one call, as `start_rank` takes it. `watch` hears every state on the way.
 
     Raises:
+        FileNotFoundError: There is neither such a file nor such a dataset.
         ApiProblem: The dataset was refused, or the request was.
     """
     options: dict[str, Any] = {"estimators": estimators, "ordered_by": ordered_by, "name": name, "progress": progress}
-    options["budget"] = budget
-    asked = yield from start_rank(path, models=models, **options)
+    options |= {"budget": budget, "text_column": text_column, "label_column": label_column}
+    asked = yield from start_rank(data, models=models, **options)
     found = yield from wait_for_ranking(asked.id, watch=watch, timeout_seconds=timeout_seconds)
     if found.state == "failed" and found.split is None:  # it was never planned: because of its dataset
         yield from wait_for_dataset(found.dataset.id)
@@ -343,35 +339,6 @@ def estimators_agreement() -> Flow[Agreement]:
     return ask(Agreement, "GET", "/v1/estimators/agreement")
 
 
-def add_webhook(url: str, /, *, events: Sequence[str] = ()) -> Flow[r.Webhook]:
-    """Its `secret` is in this answer, and in no other."""
-    return ask(r.Webhook, "POST", "/v1/webhooks", json={"url": url, "events": list(events)})
-
-
-def webhooks() -> Flow[r.Webhooks]:
-    return ask(r.Webhooks, "GET", "/v1/webhooks")
-
-
-def remove_webhook(ident: str, /) -> Flow[None]:
-    return tell("DELETE", f"/v1/webhooks/{ident}")
-
-
-def ping_webhook(ident: str, /) -> Flow[r.Delivery]:
-    return ask(r.Delivery, "POST", f"/v1/webhooks/{ident}/ping")
-
-
-def deliveries(ident: str, /, *, limit: int = 50, cursor: str | None = None) -> Flow[r.Deliveries]:
-    return ask(r.Deliveries, "GET", f"/v1/webhooks/{ident}/deliveries", params=paged(limit, cursor))
-
-
-def delivery(webhook: str, ident: str, /) -> Flow[r.Delivery]:
-    return ask(r.Delivery, "GET", f"/v1/webhooks/{webhook}/deliveries/{ident}")
-
-
-def redeliver(webhook: str, ident: str, /) -> Flow[r.Delivery]:
-    return ask(r.Delivery, "POST", f"/v1/webhooks/{webhook}/deliveries/{ident}/redeliver")
-
-
 class Endpoints:
     add_model = Both(add_model)
     model = Both(model)
@@ -399,6 +366,7 @@ class Endpoints:
     ranking = Both(ranking)
     rankings = Both(rankings)
     wait_for_ranking = Both(wait_for_ranking)
+    cancel_ranking = Both(cancel_ranking)
     remove_ranking = Both(remove_ranking)
     start_rank = Both(start_rank)
     rank = Both(rank)
@@ -419,10 +387,10 @@ class Endpoints:
     start_signature = Both(ps.start_signature)
     signature = Both(ps.signature)
     sign = Both(ps.sign)
-    add_webhook = Both(add_webhook)
-    webhooks = Both(webhooks)
-    remove_webhook = Both(remove_webhook)
-    ping_webhook = Both(ping_webhook)
-    deliveries = Both(deliveries)
-    delivery = Both(delivery)
-    redeliver = Both(redeliver)
+    add_webhook = Both(wh.add_webhook)
+    webhooks = Both(wh.webhooks)
+    remove_webhook = Both(wh.remove_webhook)
+    ping_webhook = Both(wh.ping_webhook)
+    deliveries = Both(wh.deliveries)
+    delivery = Both(wh.delivery)
+    redeliver = Both(wh.redeliver)

@@ -3,8 +3,10 @@
 Decided once, when the model first embeds something in the project: features of two precisions never meet.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -34,6 +36,22 @@ def extractor_ids(session: Session, project_id: str, pinned: Sequence[tuple[Mode
         else extractor_id(card, weights_sha256=sha256, precision=decided[ident])
         for ident, (card, sha256) in zip(exact, pinned, strict=True)
     ]
+
+
+def written_extractor_ids(session: Session, project_id: str, pinned: Sequence[tuple[str, str]], /) -> list[str]:
+    """The same of cards as they are written: what one has been worked out for is remembered."""
+    exact = [_id_of(card, sha256, "float32") for card, sha256 in pinned]
+    decided: dict[str, Precision] = {}
+    for start in range(0, len(exact), 500):
+        decided |= repository.precisions(session, project_id, exact[start : start + 500])
+    return [
+        _id_of(card, sha256, decided.get(ident, "float32")) for ident, (card, sha256) in zip(exact, pinned, strict=True)
+    ]
+
+
+@lru_cache(maxsize=8192)
+def _id_of(card: str, weights_sha256: str, precision: Precision) -> str:
+    return extractor_id(ModelCard.from_json(json.loads(card)), weights_sha256=weights_sha256, precision=precision)
 
 
 def settle(session: Session, project_id: str, float32_id: str, found: Decision, /) -> Precision:

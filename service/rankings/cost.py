@@ -1,18 +1,23 @@
 """What a ranking may cost, from how fast models have run here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 
 from sqlalchemy.orm import Session
 
+from service.core.budget import Budget
 from service.embeddings import repository as embeddings
-from service.embeddings.precision import extractor_ids
+from service.embeddings.precision import written_extractor_ids
 from service.jobs import repository as jobs
+from service.models import repository as models
+from service.models.repository import Weighed
 from service.models.tables import ModelRow
-from zoo.catalog import ModelCard
+from service.rankings.race import rungs
 
 SECONDS_A_MAC, SECONDS_A_PARAM = 1 / 20e9, 2e-9  # of one core, until a model has run here
+LEAST_FIRST = 20  # images of a first rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +26,9 @@ class Cost:
 
     seconds: float | None
     measured: int  # models whose speed is known
-    guessed: int  # models taken to cost as much as the median one of the others
-    workers: int
+    guessed: int  # models taken to cost what others of their size do
+    devices: tuple[str, ...]  # of the workers that are alive
+    raced: int | None  # models that the budget reaches; None without one, or where it is of time and none has run here
 
 
 def seconds_per_image(session: Session, project_id: str, rows: Sequence[ModelRow], /) -> dict[str, float | None]:
@@ -30,14 +36,20 @@ def seconds_per_image(session: Session, project_id: str, rows: Sequence[ModelRow
 
     None where nothing is known of the model. Good enough to put the cheapest first.
     """
-    pinned = {row.id: (ModelCard.from_json(row.card), row.weights_sha256) for row in rows if row.weights_sha256}
-    cards = [(card, sha256) for card, sha256 in pinned.values() if sha256 is not None]
-    idents = dict(zip(pinned, extractor_ids(session, project_id, cards), strict=True))
+    weighed = models.weighed(session, project_id, [row.id for row in rows])
+    return _guessed(weighed, _measured(session, project_id, weighed))
+
+
+def _measured(session: Session, project_id: str, rows: Sequence[Weighed]) -> dict[str, float]:
+    pinned = {row.id: (row.card, row.weights_sha256) for row in rows if row.weights_sha256}
+    wanted = written_extractor_ids(session, project_id, list(pinned.values()))
     speeds: dict[str, float] = {}
-    wanted = list(idents.values())
     for start in range(0, len(wanted), 500):
         speeds |= embeddings.speeds(session, project_id, wanted[start : start + 500])
-    measured = {row.id: 1 / speeds[idents[row.id]] for row in rows if idents.get(row.id) in speeds}
+    return {ident: 1 / speeds[of] for ident, of in zip(pinned, wanted, strict=True) if of in speeds}
+
+
+def _guessed(rows: Sequence[Weighed], measured: Mapping[str, float]) -> dict[str, float | None]:
     by_macs = [measured[row.id] / row.macs for row in rows if row.id in measured and row.macs]
     by_params = [measured[row.id] / row.params for row in rows if row.id in measured and row.params]
     each_mac = median(by_macs) if by_macs else SECONDS_A_MAC
@@ -49,17 +61,29 @@ def seconds_per_image(session: Session, project_id: str, rows: Sequence[ModelRow
     return found
 
 
-def cost(session: Session, project_id: str, rows: Sequence[ModelRow], /, *, images: int) -> Cost:
-    pinned = [(ModelCard.from_json(row.card), row.weights_sha256) for row in rows if row.weights_sha256 is not None]
-    idents = extractor_ids(session, project_id, [(card, sha256) for card, sha256 in pinned if sha256 is not None])
-    speeds = [
-        speed
-        for start in range(0, len(idents), 500)
-        for speed in embeddings.speeds(session, project_id, idents[start : start + 500]).values()
-    ]
-    workers = jobs.workers_alive(session)
-    if not speeds:
-        return Cost(None, 0, len(rows), workers)
-    each = [images / speed for speed in speeds]
-    guessed = len(rows) - len(each)
-    return Cost((sum(each) + guessed * median(each)) / max(1, workers), len(each), guessed, workers)
+def cost(
+    session: Session, project_id: str, rows: Sequence[Weighed], /, *, images: int, classes: int, budget: Budget | None
+) -> Cost:
+    measured = _measured(session, project_id, rows)
+    devices = tuple(worker.device for worker in jobs.workers(session))
+    at_once = max(1, len(devices))
+    if not measured:
+        raced = first_rung(len(rows), images, classes, budget)[0] if budget and budget.images is not None else None
+        return Cost(None, 0, len(rows), devices, raced)
+    usual = median(measured.values())
+    each = sorted(usual if cost is None else cost for cost in _guessed(rows, measured).values())
+    raced = None
+    if budget is not None:
+        raced, size = first_rung(len(each), images, classes, budget)
+        if budget.seconds is not None:
+            raced = sum(spent * size <= budget.seconds * at_once for spent in accumulate(each))
+    return Cost(images * sum(each) / at_once, len(measured), len(rows) - len(measured), devices, raced)
+
+
+def first_rung(candidates: int, images: int, classes: int, budget: Budget, /) -> tuple[int, int]:
+    """How many candidates a budget of images reaches, and the sample that each of them sees first."""
+    size = rungs(images, classes)[0]
+    if budget.images is None or size * candidates <= budget.images:
+        return candidates, size
+    size = max(min(LEAST_FIRST, size), budget.images // candidates)
+    return min(candidates, budget.images // size), size

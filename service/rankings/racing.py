@@ -15,7 +15,7 @@ from service.jobs import repository as jobs
 from service.jobs.model import TaskKind
 from service.models import repository as models
 from service.rankings import repository
-from service.rankings.cost import seconds_per_image
+from service.rankings.cost import first_rung, seconds_per_image
 from service.rankings.pairs import pair_of
 from service.rankings.race import TOP_K, Standing, Verdict, judge, rungs
 from service.rankings.schemas import RaceView, RungView
@@ -23,7 +23,6 @@ from service.rankings.tables import EntryRow, RankingRow
 from service.scoring import repository as scoring
 
 LEAST_GROWTH = 0.1  # of a sample: less is not worth a rung
-LEAST_FIRST = 20  # images of a first rung
 PANEL = ("logme", "knn", "h_score")  # a reference set would cost more images than a rung
 OUT_OF_TIME = "the budget's time was over before its turn came"
 
@@ -45,11 +44,10 @@ def begin(
         "ended": None,
         "deadline": None if budget.seconds is None else repository.now(session) + budget.seconds,
     }
-    size = race["sizes"][0]
-    if budget.images is not None and size * len(cheapest) > budget.images:
-        size = max(min(LEAST_FIRST, size), budget.images // len(cheapest))
-        beyond = cheapest[budget.images // size :]
-        cheapest = cheapest[: budget.images // size]
+    reached, size = first_rung(len(cheapest), images, classes, budget)
+    if reached < len(cheapest):
+        beyond = cheapest[reached:]
+        cheapest = cheapest[:reached]
         for entry in repository.entries(session, ranking.id):
             if entry.model_id in beyond:
                 entry.state, entry.error = "failed", f"The budget ends before its first {size} images."

@@ -21,6 +21,7 @@ from service.rankings.pairs import pair_of as pair_of
 from service.rankings.schemas import RankingCreate
 from service.rankings.tables import EntryRow, RankingRow
 from service.rankings.views import brief_dataset as brief_dataset
+from service.rankings.views import dataset_of as dataset_of
 from service.rankings.views import list_rankings as list_rankings
 from service.rankings.views import progress_of as progress_of
 from service.rankings.views import show as show
@@ -35,6 +36,7 @@ from service.scoring.panel import chosen
 from service.webhooks.events import Event
 from service.webhooks.service import emit
 
+CANCELLED = "The ranking was cancelled before its turn came."
 GATHERED = frozenset({Need.MOMENTS, Need.FEATURES, Need.SOURCE_PROBS}) | OF_THE_REFERENCE
 
 
@@ -139,6 +141,22 @@ def _tell(session: Session, event: Event, ranking: RankingRow, entries: Sequence
         "models_failed": sum(entry.state == "failed" for entry in entries),
     }
     emit(session, ranking.project_id, event, data)
+
+
+def cancel(session: Session, project_id: str, ident: str, /) -> None:
+    """Stops a ranking and keeps what was scored; one that has ended stays as it is."""
+    row = repository.get(session, project_id, ident, lock=True)
+    if row.state in repository.ENDED:
+        return
+    jobs.cancel_subject(session, row.id)
+    entries = repository.entries(session, row.id)
+    for entry in entries:
+        if entry.state not in {"done", "failed"}:
+            scored = entry.sample is not None  # on the sample of a race's last rung
+            entry.state, entry.error = ("done", None) if scored else ("failed", CANCELLED)
+    row.state, row.finished_at = "cancelled", utc_now()
+    _tell(session, Event.RANKING_CANCELLED, row, entries)
+    _wake_prescore(session, row)
 
 
 def remove(session: Session, project_id: str, ident: str, /) -> None:

@@ -108,6 +108,10 @@ def state_of(session: Session, project_id: str, ident: str, /) -> str:
     return repository.get(session, project_id, ident).state
 
 
+def dataset_of(session: Session, project_id: str, ident: str, /) -> str:
+    return repository.get(session, project_id, ident).dataset_id
+
+
 def progress_of(session: Session, project_id: str, ident: str, /) -> RankingStatus:
     row = repository.get(session, project_id, ident)
     return RankingStatus(

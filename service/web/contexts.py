@@ -104,6 +104,8 @@ class NewRankingPage(Page):
     chosen: list[str]
     ordered_by: str
     budget: str  # as it was typed
+    budget_said: str | None  # in words
+    problem: str | None  # what is wrong with the budget
     has_reference: bool
 
 

@@ -7,13 +7,14 @@ from sqlalchemy.orm import Session
 from estimators.catalog import SPECS
 from service.api.deps import AppDep, ProjectDep
 from service.api.quotas import check_tasks
+from service.core.budget import Budget, budget_from
 from service.core.errors import InvalidRequest
 from service.datasets import reference as references
 from service.datasets import service as datasets
 from service.models import repository as model_rows
-from service.models import service as catalog
+from service.models.repository import Weighed
 from service.models.schemas import ModelFilter
-from service.models.tables import ModelRow
+from service.models.service import MAX_CANDIDATES
 from service.rankings import service as rankings
 from service.rankings.cost import cost
 from service.rankings.schemas import RankingCreate
@@ -22,7 +23,7 @@ from service.scoring.panel import DEFAULT_PANEL
 from service.web.contexts import NewRankingPage
 from service.web.forms import FormDep, judged
 from service.web.models import FIELDS, MILLION, filter_of
-from service.web.rendering import render
+from service.web.rendering import render, thousands
 from zoo.catalog import Modality
 
 router = APIRouter()
@@ -42,7 +43,7 @@ def new_ranking(request: Request, app: AppDep, project: ProjectDep) -> HTMLRespo
         if dataset is not None and all(dataset.id != view.id for view in known):
             known = [dataset, *known]
         rows = _matching(session, project, wanted, named, dataset.modality if dataset else None)
-        images = dataset.n_images if dataset is not None else None
+        budget, problem = _budget(asked.get("budget", ""))
         page = NewRankingPage(
             datasets=[view for view in known if view.state != "refused"],
             dataset=dataset.id if dataset else None,
@@ -50,11 +51,17 @@ def new_ranking(request: Request, app: AppDep, project: ProjectDep) -> HTMLRespo
             named=named,
             n_models=len(rows),
             first=[row.name for row in rows[:NAMED]],
-            cost=cost(session, project, rows, images=images) if rows and images else None,
+            cost=(
+                cost(session, project, rows, images=images, classes=dataset.n_classes or 1, budget=budget)
+                if rows and dataset is not None and (images := dataset.n_images)
+                else None
+            ),
             panel=[spec for spec in SPECS.values() if spec.needs <= GATHERED],
             chosen=asked.getlist("estimator") or list(DEFAULT_PANEL),
             ordered_by=asked.get("ordered_by") or "logme",
             budget=asked.get("budget", ""),
+            budget_said=budget_said(budget),
+            problem=problem,
             has_reference=references.find(session, project) is not None,
         )
     return render(request, "new_ranking.html", page)
@@ -62,14 +69,34 @@ def new_ranking(request: Request, app: AppDep, project: ProjectDep) -> HTMLRespo
 
 def _matching(
     session: Session, project: str, wanted: ModelFilter, named: str, modality: Modality | None
-) -> list[ModelRow]:
-    names = named.split()
+) -> list[Weighed]:
+    if names := named.split():
+        ids = [row.id for row in model_rows.by_names(session, project, names).values()]
+    else:
+        reads = wanted if wanted.modality or modality is None else wanted.model_copy(update={"modality": modality})
+        ids = model_rows.matching_ids(session, project, reads, limit=MAX_CANDIDATES)
+    return model_rows.weighed(session, project, ids)
+
+
+def _budget(text: str) -> tuple[Budget | None, str | None]:
+    """And what is wrong with it, for it is read while it is typed."""
+    if not text.strip():
+        return None, None
     try:
-        return catalog.resolve_candidates(session, project, names or wanted, modality=modality)
-    except InvalidRequest:
-        if not names:
-            return []
-        return list(model_rows.by_names(session, project, names).values())
+        return budget_from(text), None
+    except InvalidRequest as wrong:
+        return None, str(wrong)
+
+
+def budget_said(budget: Budget | None, /) -> str | None:
+    if budget is None:
+        return None
+    if budget.images is not None:
+        return f"a budget of {thousands(budget.images)} images"
+    seconds = round(budget.seconds or 0)
+    units = (("hour", 3600), ("minute", 60), ("second", 1))
+    unit, size = next((unit, size) for unit, size in units if seconds % size == 0)
+    return f"a {thousands(seconds // size)}-{unit} budget"
 
 
 @router.post("/rankings")

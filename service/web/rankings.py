@@ -185,11 +185,18 @@ def download_report(request: Request, app: AppDep, project: ProjectDep, ranking:
     return answer
 
 
+@router.post("/rankings/{ranking}/cancel")
+def cancel_ranking(app: AppDep, project: ProjectDep, ranking: str, form: FormDep) -> RedirectResponse:
+    with app.database.write() as session:
+        rankings.cancel(session, project, ranking)
+    return RedirectResponse(f"/rankings/{ranking}", status_code=303)
+
+
 @router.post("/rankings/{ranking}/remove")
 def remove_ranking(app: AppDep, project: ProjectDep, ranking: str, form: FormDep) -> RedirectResponse:
     """One that runs is stopped."""
     with app.database.write() as session:
-        dataset = rankings.show(session, project, ranking).dataset.id
+        dataset = rankings.dataset_of(session, project, ranking)
         rankings.remove(session, project, ranking)
         jobs.enqueue_collection(session, project)
     return RedirectResponse(f"/datasets/{dataset}", status_code=303)

@@ -1,6 +1,7 @@
 """Pages made of templates: the environment, and the frame that each page stands in."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 
@@ -44,6 +45,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def at_work(devices: Sequence[str]) -> str:
+    """The workers of these devices; where there is none, one is spoken of."""
+    number = max(1, len(devices))
+    noun = "GPU" if devices and all(device.startswith("cuda") for device in devices) else "worker"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
@@ -73,6 +81,7 @@ def _templates() -> Jinja2Templates:
         "duration": duration,
         "moment": moment,
         "percent": percent,
+        "at_work": at_work,
         "title_of": with_title,
     }
     environment.globals |= {"estimators": SPECS, "plotly_version": PLOTLY_VERSION}

@@ -25,6 +25,11 @@ def verdict(view: RankingView, /) -> list[str]:
     if not ranked or view.state in {"queued", "running"}:
         return []
     first = ranked[0]
+    if view.state == "cancelled":
+        return [
+            f"The best so far is {first.model}.",
+            f"The ranking was cancelled with {len(ranked)} of {len(view.entries)} models scored.",
+        ]
     said = [f"Fine-tune {first.model}."]
     tied = [entry for entry in ranked if entry.model in first.tied_with]
     if tied:

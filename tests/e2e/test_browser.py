@@ -90,6 +90,12 @@ def test_a_zip_is_uploaded_ranked_and_looked_at(site: Site, seen: Watched, tmp_p
     assert "name=" in page.url
     page.get_by_label("Name", exact=True).fill("")
     expect(page.locator("#count")).to_contain_text(f"{len(site.models) + 1} models")
+    page.get_by_label("Budget").fill("40img")
+    expect(page.locator("#count")).to_contain_text("with a budget of 40 images about 2 will be raced")
+    page.get_by_label("Budget").fill("soon")
+    expect(page.locator("#count .problem")).to_contain_text("A budget is written 90s")
+    page.get_by_label("Budget").fill("")
+    expect(page.locator("#count .problem")).to_have_count(0)
     page.get_by_role("button", name="Rank", exact=True).click()
     page.wait_for_url("**/rankings/rk_*")
     site.addresses["ranking"] = page.url.removeprefix(site.url)
@@ -196,6 +202,18 @@ def test_a_running_ranking_is_cancelled(site: Site, seen: Watched) -> None:
     assert "It may have been removed" in gone.text()
 
 
+def test_a_cancelled_ranking_keeps_what_was_scored(site: Site, seen: Watched) -> None:
+    page = seen.go(f"/rankings/new?dataset={site.addresses['forest'].rpartition('/')[2]}")
+    page.get_by_role("button", name="Rank", exact=True).click()
+    page.wait_for_url("**/rankings/rk_*")
+    page.get_by_role("button", name="Cancel, keep what is scored").click()
+    expect(page.locator("#progress .state")).to_have_text("cancelled")
+    assert len(first_cells(page, 1)) == len(site.models) + 1
+    page.get_by_text("Remove", exact=True).click()
+    page.get_by_role("button", name="Remove this ranking").click()
+    page.wait_for_url("**/datasets/ds_*")
+
+
 def test_the_keyboard_alone_will_do(site: Site, seen: Watched) -> None:
     page = seen.go("/")
     page.keyboard.press("Tab")
@@ -230,6 +248,10 @@ def test_without_javascript_forms_do_their_work(site: Site) -> None:
     watched = site.watched(java_script_enabled=False)
     page = watched.go(f"/rankings/new?dataset={site.addresses['dataset'].rpartition('/')[2]}&name=tiny_resnet.a")
     expect(page.locator("#count")).to_contain_text("1 model")
+    page.get_by_label("Budget").fill("2h")
+    page.get_by_role("button", name="Count again").click()
+    expect(page.locator("#count")).to_contain_text("with a 2-hour budget all of them will be raced")
+    page.get_by_label("Budget").fill("")
     page.get_by_role("button", name="Rank", exact=True).click()
     page.wait_for_url("**/rankings/rk_*")
     page.get_by_role("button", name="Dark").click()

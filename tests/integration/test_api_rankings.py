@@ -1,5 +1,6 @@
 """Rankings over HTTP: asked for, worked off, ordered, taken from the cache, removed."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from sqlalchemy import update
 
 from estimators.catalog import SPECS
 from service.scoring.tables import ScoreRow
+from service.worker.loop import run
 from tests.helpers.pictures import CLASSES, class_folders, picture, zipped
 from tests.helpers.service import Service
 from tests.helpers.zoo import TinyZoo
@@ -281,3 +283,30 @@ def test_a_ranking_keeps_its_numbers_when_an_estimator_has_a_new_version(service
 
 def values_of(ranking: dict[str, Any]) -> list[tuple[str, list[float]]]:
     return [(e["model"], [score["value"] for score in e["scores"].values()]) for e in ranking["entries"]]
+
+
+def test_a_cancelled_ranking_keeps_what_was_scored_and_no_worker_goes_on_with_it(
+    service: Service, tiny_zoo: TinyZoo
+) -> None:
+    service.add_models(tiny_zoo.good)
+    dataset = service.sealed()
+    service.ranked(dataset["id"], tiny_zoo.names[:1])
+    more = service.call("POST", "/v1/rankings", 202, json={"dataset": dataset["id"], "models": tiny_zoo.names})
+    address = f"/v1/rankings/{more['id']}"
+    planned = lambda: service.call("GET", address)["progress"]["models_done"] == 1  # noqa: E731
+    run(service.worker, threading.Event(), finished=planned)  # what was scored before is done once it is planned
+    cancelled = service.call("POST", f"/v1/rankings/{more['id']}/cancel", 200)
+    assert cancelled["state"] == "cancelled"
+    assert cancelled["finished_at"] is not None
+    entries = {entry["model"]: entry for entry in cancelled["entries"]}
+    assert entries[tiny_zoo.names[0]]["rank"] == 1
+    assert entries[tiny_zoo.names[0]]["scores"]["logme"]["value"] is not None
+    assert {entries[name]["state"] for name in tiny_zoo.names[1:]} == {"failed"}
+    assert all("cancelled" in entries[name]["error"] for name in tiny_zoo.names[1:])
+    service.work()
+    assert service.call("GET", f"/v1/rankings/{more['id']}", 200) == cancelled
+    assert service.call("POST", f"/v1/rankings/{more['id']}/cancel", 200) == cancelled
+    done = service.ranked(dataset["id"], tiny_zoo.names)
+    assert service.call("POST", f"/v1/rankings/{done['id']}/cancel", 200)["state"] == "done"
+    service.call("DELETE", f"/v1/rankings/{more['id']}", 204)
+    service.call("GET", f"/v1/rankings/{more['id']}", 404)

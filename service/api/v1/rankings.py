@@ -48,6 +48,19 @@ def show_ranking(reader: ReaderDep, ranking: str) -> Response:
     return reader.show(lambda session, project: rankings.show(session, project, ranking))
 
 
+@router.post("/rankings/{ranking}/cancel", summary="Stop a ranking and keep what was scored")
+def cancel_ranking(app: AppDep, project: ProjectDep, ranking: str, once: OnceDep) -> RankingView:
+    """Its state is then `cancelled`, and models that had no score yet are failed with that reason. One that has ended
+    stays as it is.
+    """
+
+    def act(session: Session) -> Made[RankingView]:
+        rankings.cancel(session, project, ranking)
+        return Made(rankings.show(session, project, ranking), 200, f"/v1/rankings/{ranking}")
+
+    return once.do(ranking, act)
+
+
 @router.delete("/rankings/{ranking}", status_code=204, summary="Remove a ranking; stop it if it runs")
 def remove_ranking(app: AppDep, project: ProjectDep, ranking: str, match: MatchDep) -> None:
     with app.database.write() as session:

@@ -4,9 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from service.core.budget import budget_from
+from service.rankings.cost import first_rung
 from service.rankings.schemas import DatasetBrief, EntryView, Progress, RankingView, ScoreView
 from service.web.figures import cost_figure
 from service.web.marks import marks
+from service.web.new_ranking import budget_said
+from service.web.rendering import at_work
 from service.web.words import agreement, verdict
 
 
@@ -97,3 +101,22 @@ def test_marks_lie_in_their_frame_and_in_order() -> None:
     assert found[0]["high"] == 1000.0
     assert found[2]["low"] == 0.0
     assert all(mark["low"] < mark["x"] < mark["high"] for mark in found)
+
+
+def test_a_budget_is_said_as_people_say_it() -> None:
+    said = {text: budget_said(budget_from(text)) for text in ("10m", "90s", "120m", "5000img")}
+    assert said == {
+        "10m": "a 10-minute budget",
+        "90s": "a 90-second budget",
+        "120m": "a 2-hour budget",
+        "5000img": "a budget of 5\N{NARROW NO-BREAK SPACE}000 images",
+    }
+    assert budget_said(None) is None
+    assert at_work(("cuda:0", "cuda:1")) == "2 GPUs"
+    assert at_work(("cpu",)) == "1 worker"
+
+
+def test_a_budget_of_images_reaches_as_many_as_see_a_first_sample() -> None:
+    assert first_rung(10, 5000, 10, budget_from("5000img")) == (10, 96)
+    assert first_rung(100, 5000, 10, budget_from("5000img")) == (100, 50)
+    assert first_rung(1000, 5000, 10, budget_from("5000img")) == (250, 20)
