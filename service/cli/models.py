@@ -11,6 +11,7 @@ from rich.table import Table
 from service.cli.connection import Connection, connected, target
 from service.cli.exits import Exit
 from service.cli.output import count, err, fail, out, print_json
+from service.client import ApiProblem
 from service.client.results import Model
 from service.models.schemas import ModelCreate, ModelFilter, ModelView, SortKey
 from service.prescores.schemas import PrescoreCreate
@@ -37,7 +38,13 @@ def import_registry(
     """
     with connected() as at:
         if at.context is None:
-            done = at.client.import_models(source, name_glob=name_filter, prescore=prescore)
+            try:
+                done = at.client.import_models(source, name_glob=name_filter, prescore=prescore)
+            except ApiProblem as problem:
+                said = next((e for e in problem.problem.get("errors", ()) if "there is no source" in str(e)), None)
+                if said is None:
+                    raise
+                fail(f"{problem}: {said}", status=Exit.NOT_FOUND)
             if done.error:
                 fail(f"{done.error.get('title')}: {done.error.get('detail')}")
             result = dict(done.result)
@@ -46,7 +53,7 @@ def import_registry(
             from service.compute.catalog import import_registry as run_import
 
             if source not in SOURCES:
-                fail(f"'{source}' is no registry: there are {', '.join(SOURCES)}.", status=Exit.USAGE)
+                fail(f"'{source}' is no registry: there are {', '.join(SOURCES)}.", status=Exit.NOT_FOUND)
             result = dict(run_import(at.context.database, PROJECT, source=source, name_glob=name_filter))
             if prescore and result["matched"]:
                 result["prescore"] = _prescored(at, ModelFilter(library=SOURCES[source].library, name=name_filter))

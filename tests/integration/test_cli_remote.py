@@ -80,6 +80,8 @@ def test_a_folder_is_ranked_by_a_service_and_what_it_made_is_shown_and_removed(
     assert out.read_bytes()[:4] == b"PAR1"
     assert there("reference", "show").returncode == 4
     assert there("datasets", "show", "nobody").returncode == 4
+    unknown = there("models", "import", "nowhere")
+    assert (unknown.returncode, "there are timm, open_clip" in unknown.stderr) == (4, True), unknown.stderr
     assert "in no quarantine" in there("models", "release", good).stdout
     assert there("models", "release", "nobody").returncode == 4
     assert there("models", "ls", "--input-size", "0").returncode == 3

@@ -58,6 +58,9 @@ def test_the_blocking_client_ranks_a_folder_and_hears_of_it(served: str, folder:
         assert heard[-1] == ranking
         assert sent[-1][0] == sent[-1][1] > 0
         assert client.upload_dataset(folder).id == ranking.dataset.id  # the same folder is the same archive
+        assert client.rank("trees", models="tiny_*").dataset.id == ranking.dataset.id  # by the name that it has there
+        with pytest.raises(FileNotFoundError, match=r"'leaves' is neither a file or folder .* nor a dataset"):
+            client.rank("leaves", models="tiny_*")
         again = client.start_rank(folder, models=ModelFilter(name="tiny_*"))
         states = list(client.follow(again.id))
         assert states[-1].ended
