@@ -2,7 +2,7 @@
 
 Where enough models have an outcome on the target itself, the others' are predicted from their places on the other
 datasets and the words of their names, by a forest; else a model stands where its record elsewhere puts it, drawn
-towards models of like names as far as it has little of one.
+towards models of like names as far as it has little of one. One that has none at all stands where its size puts it too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import numpy as np
 from service.recommendations import forest
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from service.recommendations.forest import Floats
 
 ENOUGH = 20
@@ -27,6 +29,7 @@ LEVEL = 0.9
 _WORDS = re.compile(r"[^a-z0-9]+")
 _COMMON = 3  # models that must share a word for it to count
 _TOP = 3.0
+_BY_SIZE = (0.0, 0.03, 0.1, 0.3, 1.0)
 
 Basis = Literal["target", "record", "names"]
 
@@ -41,7 +44,7 @@ class Prior:
         accuracy: expected on the target; NaN where no outcome there tells its level.
         low, high: 90 % interval of the accuracy.
         basis: `target` where outcomes on the target were learned from, `record` where the model's own elsewhere were,
-            `names` where it has none and stands where models of like names do.
+            `names` where it has none and stands where models of like names and size do.
         similarity: rank correlation of each other dataset's outcomes with the target's, NaN where fewer than 5 models
             have both.
     """
@@ -55,20 +58,23 @@ class Prior:
     similarity: Floats
 
 
-def predict(outcomes: Floats, target: Floats, names: Sequence[str], /, *, trees: int = 100) -> Prior:
+def predict(
+    outcomes: Floats, target: Floats, names: Sequence[str], /, *, sizes: Floats | None = None, trees: int = 100
+) -> Prior:
     """The prior of every model.
 
     Args:
         outcomes: accuracies on the other datasets `[datasets, models]`, NaN where unknown.
         target: accuracies on the target `[models]`, NaN where unknown; all NaN for a new dataset.
         names: of the models.
+        sizes: parameters of each model `[models]`, NaN where unknown; they place models without a record.
         trees: of the forest.
     """
     similarity = np.array([_similarity(row, target) for row in outcomes])
     seen = np.isfinite(target)
     if seen.sum() >= ENOUGH and np.ptp(target[seen]) > 0:
         return _from_target(outcomes, target, names, similarity, trees)
-    return _from_record(outcomes, names, similarity)
+    return _from_record(outcomes, names, similarity, np.full(len(names), np.nan) if sizes is None else sizes)
 
 
 def _from_target(outcomes: Floats, target: Floats, names: Sequence[str], similarity: Floats, trees: int) -> Prior:
@@ -93,8 +99,12 @@ def _from_target(outcomes: Floats, target: Floats, names: Sequence[str], similar
     )
 
 
-def _from_record(outcomes: Floats, names: Sequence[str], similarity: Floats) -> Prior:
-    """A Gaussian process over models: each has an effect of its own, and one that its name's words share."""
+def _from_record(outcomes: Floats, names: Sequence[str], similarity: Floats, sizes: Floats) -> Prior:
+    """A Gaussian process over models: each has an effect of its own, and one that its name's words share.
+
+    Models without a record get theirs from another fit, in which accuracy may grow with the logarithm of size: among
+    models with records, size only draws away from them.
+    """
     places = np.array([_standard(row) for row in outcomes]).reshape(len(outcomes), len(names))
     counts = np.isfinite(places).sum(axis=0)
     has = counts > 0
@@ -106,16 +116,32 @@ def _from_record(outcomes: Floats, names: Sequence[str], similarity: Floats) -> 
     within = np.nanvar(places[:, has] - mean)
     noise = max(float(within), 0.05) / counts[has]
     like = _alike(names)
-    fits = []
-    for own, shared in product((0.1, 0.3, 1.0), (0.03, 0.1, 0.3, 1.0)):
-        prior = own * np.eye(len(names)) + shared * like
-        factor = np.linalg.cholesky(prior[np.ix_(has, has)] + np.diag(noise))
-        half, across = np.linalg.solve(factor, mean), np.linalg.solve(factor, prior[has])
-        likelihood = -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
-        fits.append((likelihood, across.T @ half, np.maximum(np.diag(prior) - (across**2).sum(axis=0), 0.0)))
-    _, value, variance = max(fits, key=lambda fit: fit[0])
+    large = _standard(np.log(sizes))
+    large[~np.isfinite(large)] = 0.0
+    value, variance = _fitted(mean, noise, has, like, large, (0.0,))
+    if large.any() and not has.all():
+        of_new, its_variance = _fitted(mean, noise, has, like, large, _BY_SIZE)
+        value, variance = np.where(has, value, of_new), np.where(has, variance, its_variance)
     # On one more dataset a model strays from its mean as it did on those known.
     return Prior(value, np.sqrt(variance + within), nothing, nothing, nothing, basis, similarity)
+
+
+def _fitted(
+    mean: Floats, noise: Floats, has: NDArray[np.bool_], like: Floats, large: Floats, by_size: Sequence[float]
+) -> tuple[Floats, Floats]:
+    """Mean and variance of every model's effect, by the strengths under which what is known is likeliest."""
+    itself, alike, sized = np.eye(len(has))[has], like[has], np.outer(large[has], large)
+    alone = np.diag(like)
+    fits = []
+    for own, shared, size in product((0.1, 0.3, 1.0), (0.03, 0.1, 0.3, 1.0), by_size):
+        across = own * itself + shared * alike + size * sized
+        factor = np.linalg.cholesky(across[:, has] + np.diag(noise))
+        half, across = np.linalg.solve(factor, mean), np.linalg.solve(factor, across)
+        likelihood = -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
+        before = own + shared * alone + size * large**2
+        fits.append((likelihood, across.T @ half, np.maximum(before - (across**2).sum(axis=0), 0.0)))
+    _, value, variance = max(fits, key=lambda fit: fit[0])
+    return value, variance
 
 
 def _features(outcomes: Floats, names: Sequence[str]) -> Floats:

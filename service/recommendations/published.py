@@ -20,6 +20,13 @@ class Known:
 
 
 @cache
+def sizes() -> dict[str, int]:
+    """Parameters without the head of those published models whose architecture is known."""
+    text = files(__package__).joinpath("data", "sizes.csv").read_text(encoding="utf-8")
+    return {row["model"]: int(row["params"]) for row in csv.DictReader(text.splitlines())}
+
+
+@cache
 def published() -> tuple[Known, ...]:
     text = files(__package__).joinpath("data", "published.csv").read_text(encoding="utf-8")
     return tuple(

@@ -1,9 +1,6 @@
 """A dataset's recommendation out of its newest finished ranking and of outcomes elsewhere."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
@@ -15,7 +12,6 @@ from service.datasets.tables import DatasetRow
 from service.models import repository as models
 from service.models.repository import Brief
 from service.models.schemas import ModelFilter
-from service.outcomes import service as outcomes
 from service.rankings import repository as ranking_rows
 from service.rankings import service as rankings
 from service.rankings.schemas import EntryView, RankingView
@@ -24,14 +20,10 @@ from service.recommendations.instant import similar_to
 from service.recommendations.knowledge import PROBES, shipped
 from service.recommendations.model import Constraints, EvidenceOf, FitOf, PriorOf, Recommendation
 from service.recommendations.policy import Candidate, ordered, ties_in_words
-from service.recommendations.published import published
-from service.recommendations.similar import copies
+from service.recommendations.priors import priors
 from service.recommendations.together import Forecast, forecast
 from service.scoring import repository as scoring
 from zoo.catalog import Modality
-
-if TYPE_CHECKING:
-    from service.recommendations.prior import Prior
 
 MOST_CANDIDATES = 1000
 
@@ -45,7 +37,7 @@ def recommend(
     rows = _candidates(session, project_id, view, modality_of(dataset))
     entries = {entry.model_id: entry for entry in view.entries} if view else {}
     similar, likeness = similar_to(session, dataset.id)
-    before = _priors(session, project_id, dataset, [row.name for row in rows], similar)
+    before = priors(session, project_id, dataset, {row.name: row.params for row in rows}, similar)
     seen = _evidence(view)
     replicates = _replicates(session, project_id, dataset, view)
     told = _forecast(session, project_id, dataset, view)
@@ -177,67 +169,6 @@ def _replicates(
     return {ident: found[row.ordered_by].replicates for ident, found in stored.items() if row.ordered_by in found}
 
 
-def _priors(
-    session: Session, project_id: str, dataset: DatasetRow, names: Sequence[str], similar: Mapping[str, float]
-) -> dict[str, PriorOf]:
-    """From the accuracies that ship with the package and the project's own outcomes."""
-    elsewhere: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    here: dict[str, list[float]] = defaultdict(list)
-    ids: dict[tuple[str, str], str | None] = {}
-    for known in published():
-        elsewhere[known.pool, known.dataset][known.model].append(known.accuracy)
-    for outcome in outcomes.every(session, project_id):
-        if outcome.dataset_id == dataset.id or (outcome.fingerprint and outcome.fingerprint == dataset.fingerprint):
-            here[outcome.model].append(outcome.accuracy)
-        else:
-            key = (f"project, {outcome.recipe}", outcome.dataset)
-            elsewhere[key][outcome.model].append(outcome.accuracy)
-            ids[key] = outcome.dataset_id
-    import numpy as np  # here, so that the API starts without it
-
-    every = sorted({*names, *here, *(model for cells in elsewhere.values() for model in cells)})
-    at = {name: place for place, name in enumerate(every)}
-
-    def row(cells: Mapping[str, Sequence[float]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        found = np.full(len(every), np.nan)
-        for model, values in cells.items():
-            found[at[model]] = sum(values) / len(values)
-        return found
-
-    # Outcomes on datasets that are like this one count several times.
-    alike = [row(cells) for key, cells in sorted(elsewhere.items()) for _ in range(copies(similar, ids.get(key)))]
-    others = np.array(alike).reshape(-1, len(every))
-    prior = _prior(others.tobytes(), row(here).tobytes(), tuple(every))
-
-    def number(value: float) -> float | None:
-        return float(value) if np.isfinite(value) else None
-
-    found = {}
-    for name in names:
-        i = at[name]
-        if not np.isfinite(prior.value[i]):
-            continue
-        bounds = (number(prior.low[i]), number(prior.high[i]))
-        found[name] = PriorOf(
-            basis=prior.basis[i],
-            value=float(prior.value[i]),
-            stderr=number(prior.stderr[i]),
-            accuracy=number(prior.accuracy[i]),
-            interval=(bounds[0], bounds[1]) if bounds[0] is not None and bounds[1] is not None else None,
-        )
-    return found
-
-
-@lru_cache(maxsize=32)
-def _prior(others: bytes, here: bytes, names: tuple[str, ...], /) -> "Prior":
-    """The same accuracies give the same prior, and whoever looks once looks again."""
-    import numpy as np
-
-    from service.recommendations.prior import predict
-
-    return predict(np.frombuffer(others).reshape(-1, len(names)), np.frombuffer(here), names)
-
-
 def _milliseconds(entry: EntryView | None) -> float | None:
     return 1000 / entry.images_per_second if entry and entry.images_per_second else None
 
@@ -283,5 +214,7 @@ def _warnings(by_evidence: bool, before: Mapping[str, PriorOf], n: int) -> tuple
         )
     unseen = sum(prior.basis == "names" for prior in before.values())
     if unseen and not by_evidence:
-        found.append(f"{unseen} of {len(before)} models have no outcome anywhere: their prior is that of like names.")
+        found.append(
+            f"{unseen} of {len(before)} models have no outcome anywhere: their prior is that of models of like names and size."
+        )
     return tuple(found)

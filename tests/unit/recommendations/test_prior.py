@@ -80,3 +80,27 @@ def test_one_value_on_the_target_teaches_nothing() -> None:
     accuracy = table(30, 3)
     found = predict(accuracy, np.full(30, 0.5), names(30))
     assert set(found.basis) == {"record"}
+
+
+def test_models_without_a_record_are_placed_by_size_and_those_with_one_are_not() -> None:
+    rng = np.random.default_rng(3)
+    size = 10 ** rng.uniform(6, 8, 40)
+    quality = 0.5 + 0.1 * (np.log10(size) - 7)
+    accuracy = quality + 0.01 * rng.standard_normal((6, 40))
+    accuracy[:, 20:] = np.nan
+    called = [f"m{i:02d}" for i in range(40)]
+    without = predict(accuracy, np.full(40, np.nan), called)
+    found = predict(accuracy, np.full(40, np.nan), called, sizes=size)
+    assert np.array_equal(found.value[:20], without.value[:20])
+    assert np.corrcoef(found.value[20:], quality[20:])[0, 1] > 0.95
+    assert np.all(found.stderr[20:] < without.stderr[20:])
+    assert found.basis[20:] == ("names",) * 20
+
+
+def test_sizes_that_are_unknown_or_all_alike_change_nothing() -> None:
+    accuracy = table(12, 5)
+    accuracy[:, 9:] = np.nan
+    plain = predict(accuracy, np.full(12, np.nan), names(12))
+    for sizes in (np.full(12, np.nan), np.full(12, 5e6)):
+        found = predict(accuracy, np.full(12, np.nan), names(12), sizes=sizes)
+        assert np.array_equal(found.value, plain.value)

@@ -1,0 +1,87 @@
+"""What is known of models before they have seen a dataset: read from the project and the package, then foretold."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from service.datasets.tables import DatasetRow
+from service.outcomes import service as outcomes
+from service.recommendations.model import PriorOf
+from service.recommendations.published import published, sizes
+from service.recommendations.similar import copies
+
+if TYPE_CHECKING:
+    from service.recommendations.prior import Prior
+
+
+def priors(
+    session: Session,
+    project_id: str,
+    dataset: DatasetRow,
+    params: Mapping[str, int | None],
+    similar: Mapping[str, float],
+    /,
+) -> dict[str, PriorOf]:
+    """Of these models, from the accuracies that ship with the package and the project's own outcomes."""
+    elsewhere: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    here: dict[str, list[float]] = defaultdict(list)
+    ids: dict[tuple[str, str], str | None] = {}
+    for known in published():
+        elsewhere[known.pool, known.dataset][known.model].append(known.accuracy)
+    for outcome in outcomes.every(session, project_id):
+        if outcome.dataset_id == dataset.id or (outcome.fingerprint and outcome.fingerprint == dataset.fingerprint):
+            here[outcome.model].append(outcome.accuracy)
+        else:
+            key = (f"project, {outcome.recipe}", outcome.dataset)
+            elsewhere[key][outcome.model].append(outcome.accuracy)
+            ids[key] = outcome.dataset_id
+    import numpy as np  # here, so that the API starts without it
+
+    every = sorted({*params, *here, *(model for cells in elsewhere.values() for model in cells)})
+    at = {name: place for place, name in enumerate(every)}
+
+    def row(cells: Mapping[str, Sequence[float]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        found = np.full(len(every), np.nan)
+        for model, values in cells.items():
+            found[at[model]] = sum(values) / len(values)
+        return found
+
+    # Outcomes on datasets that are like this one count several times.
+    alike = [row(cells) for key, cells in sorted(elsewhere.items()) for _ in range(copies(similar, ids.get(key)))]
+    others = np.array(alike).reshape(-1, len(every))
+    known_sizes = sizes() | {name: count for name, count in params.items() if count}
+    large = np.array([known_sizes.get(name, np.nan) for name in every])
+    prior = _prior(others.tobytes(), row(here).tobytes(), tuple(every), large.tobytes())
+
+    def number(value: float) -> float | None:
+        return float(value) if np.isfinite(value) else None
+
+    found = {}
+    for name in params:
+        i = at[name]
+        if not np.isfinite(prior.value[i]):
+            continue
+        bounds = (number(prior.low[i]), number(prior.high[i]))
+        found[name] = PriorOf(
+            basis=prior.basis[i],
+            value=float(prior.value[i]),
+            stderr=number(prior.stderr[i]),
+            accuracy=number(prior.accuracy[i]),
+            interval=(bounds[0], bounds[1]) if bounds[0] is not None and bounds[1] is not None else None,
+        )
+    return found
+
+
+@lru_cache(maxsize=32)
+def _prior(others: bytes, here: bytes, names: tuple[str, ...], large: bytes, /) -> "Prior":
+    """The same accuracies give the same prior, and whoever looks once looks again."""
+    import numpy as np
+
+    from service.recommendations.prior import predict
+
+    return predict(
+        np.frombuffer(others).reshape(-1, len(names)), np.frombuffer(here), names, sizes=np.frombuffer(large)
+    )
