@@ -215,6 +215,7 @@ def _warnings(by_evidence: bool, before: Mapping[str, PriorOf], n: int) -> tuple
     unseen = sum(prior.basis == "names" for prior in before.values())
     if unseen and not by_evidence:
         found.append(
-            f"{unseen} of {len(before)} models have no outcome anywhere: their prior is that of models of like names and size."
+            f"{unseen} of {len(before)} models have no outcome anywhere: their prior is that of models of like names "
+            "and size."
         )
     return tuple(found)
