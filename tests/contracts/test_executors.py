@@ -9,53 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from service.core.settings import Settings
 from service.executors.inline import InlineExecutor
 from service.executors.local import LocalExecutor
-from service.executors.protocol import End, Executor, Outcome, Watch
+from service.executors.protocol import End, Executor, Outcome
 from service.jobs.fate import Cause
-from service.jobs.model import Task
 from tests.helpers.service import ROOT, wait_until
-from tests.helpers.work import start, start_never, task
+from tests.helpers.work import Seen, gone, ran, start, start_never, task
 
 QUIET = Settings(log_level="error")
-
-
-class Seen:
-    """What a task reported."""
-
-    def __init__(self) -> None:
-        self.reports: list[Mapping[str, Any]] = []
-        self.stop = threading.Event()
-
-    @property
-    def watch(self) -> Watch:
-        return Watch(report=lambda made: self.reports.append(dict(made)), cancelled=self.stop.is_set)
-
-    @property
-    def pid(self) -> int:
-        return int(self.reports[0]["pid"])
-
-    @property
-    def performed(self) -> int:
-        return int(self.reports[0]["performed"])
-
-
-def ran(executor: Executor, what: Task, /, *, seconds: float = 60.0) -> tuple[Outcome, Seen]:
-    seen = Seen()
-    return executor.run(what, seen.watch, seconds=seconds), seen
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 MAKE: Mapping[str, Callable[[], Executor]] = {

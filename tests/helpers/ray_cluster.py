@@ -1,11 +1,11 @@
-"""A Ray cluster of two small nodes on this machine, in a process of its own; nothing of it outlives its block."""
+"""A Ray cluster of one or two small nodes on this machine, as a process of its own that nothing outlives."""
 
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import sys
 from ray.cluster_utils import Cluster
 small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 town = Cluster(initialize_head=True, head_node_args=small | {"include_dashboard": False})
-second = town.add_node(**small)
+second = town.add_node(**small) if sys.argv[1] == "2" else None
 print("ADDRESS", town.address, flush=True)
 sys.stdin.readline()
 town.remove_node(second, allow_graceful=False)
@@ -45,12 +45,25 @@ class RayCluster:
         raise AssertionError(f"the cluster ended before it said {word}")
 
 
+def two_nodes(log: Path, /) -> AbstractContextManager[RayCluster]:
+    return _cluster(log, 2)
+
+
+def one_node(log: Path, /) -> AbstractContextManager[RayCluster]:
+    return _cluster(log, 1)
+
+
 @contextmanager
-def two_nodes(log: Path, /) -> Iterator[RayCluster]:
+def _cluster(log: Path, nodes: int) -> Iterator[RayCluster]:
     env = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", _TOWN], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True
+            [sys.executable, "-c", _TOWN, str(nodes)],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            text=True,
         )
     try:
         cluster = RayCluster("", process)

@@ -3,13 +3,16 @@
 import ctypes
 import os
 import signal
+import threading
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from service.core.settings import Settings
-from service.executors.protocol import End, Outcome, Perform, Watch
+from service.executors.protocol import End, Executor, Outcome, Perform, Watch
 from service.jobs.fate import Cause
 from service.jobs.model import Task, TaskKind
 
@@ -80,3 +83,35 @@ def start_deadly(settings: Settings) -> Perform:
         return perform(task, watch)
 
     return perhaps
+
+
+class Seen:
+    """What a task reported."""
+
+    def __init__(self) -> None:
+        self.reports: list[Mapping[str, Any]] = []
+        self.stop = threading.Event()
+
+    @property
+    def watch(self) -> Watch:
+        return Watch(report=lambda made: self.reports.append(dict(made)), cancelled=self.stop.is_set)
+
+    @property
+    def pid(self) -> int:
+        return int(self.reports[0]["pid"])
+
+    @property
+    def performed(self) -> int:
+        return int(self.reports[0]["performed"])
+
+
+def ran(executor: Executor, what: Task, /, *, seconds: float = 60.0) -> tuple[Outcome, Seen]:
+    seen = Seen()
+    return executor.run(what, seen.watch, seconds=seconds), seen
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
