@@ -255,6 +255,10 @@ class Settings(BaseSettings):
         return self.data_dir / "moments"
 
     @property
+    def thumbnail_root(self) -> Path:
+        return self.data_dir / "thumbnails"
+
+    @property
     def manifest_root(self) -> Path:
         return self.data_dir / "manifests"
 

@@ -18,6 +18,11 @@ class ClassSample:
     images: tuple[Sample, ...]
 
 
+def thumbnail_path(root: Path, project: str, content_hash: str, /) -> Path:
+    """Where the small copy of an image lies, if there is one."""
+    return root / project / content_hash[:2] / f"{content_hash}.jpg"
+
+
 def samples(manifest: Path, /, *, each: int, only: str | None = None, classes: int | None = None) -> list[ClassSample]:
     """The first images of every class, of the first classes, or of one class alone."""
     import json

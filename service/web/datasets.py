@@ -15,7 +15,7 @@ from service.core.errors import NotFound, ServiceError
 from service.core.settings import Settings
 from service.datasets import reference as references
 from service.datasets import service as datasets
-from service.datasets.samples import ClassSample, samples
+from service.datasets.samples import ClassSample, samples, thumbnail_path
 from service.datasets.schemas import DatasetView
 from service.inspections import service as inspections
 from service.models import service as catalog
@@ -143,10 +143,15 @@ def show_image(
     project: ProjectDep,
     dataset: str,
     content_hash: Annotated[str, Query(alias="hash", pattern="^[0-9a-f]{64}$")],
+    small: bool = False,
 ) -> FileResponse:
-    """The bytes as they were uploaded, of which nothing may run and no type is guessed."""
+    """The bytes as they were uploaded, of which nothing may run and no type is guessed, or a small copy."""
     with app.database.read() as session:
         datasets.sealed(session, project, dataset)
+    headers = {"Content-Security-Policy": _STILL, "Cache-Control": "private, max-age=86400, immutable"}
+    copy = thumbnail_path(app.settings.thumbnail_root, project, content_hash)
+    if small and copy.is_file():
+        return FileResponse(copy, media_type="image/jpeg", headers=headers)
     path = BlobStore(app.settings.blob_root).path(project, content_hash)
     try:
         with path.open("rb") as file:
@@ -156,7 +161,6 @@ def show_image(
     kind = next((kind for magic, kind in _SHOWN_TYPES.items() if head.startswith(magic)), "application/octet-stream")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         kind = "image/webp"
-    headers = {"Content-Security-Policy": _STILL, "Cache-Control": "private, max-age=86400, immutable"}
     return FileResponse(path, media_type=kind, headers=headers)
 
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from service.datasets import repository as datasets
+from service.datasets import thumbnails
 from service.datasets.manifest import read_manifest
 from service.embeddings.precision import extractor_ids
 from service.embeddings.upkeep import sweep
@@ -58,7 +59,9 @@ def collect(context: WorkerContext, task: Task, /) -> None:
         stray_horizon=usual_horizon,
     )
     context.store.forget_derived(project, horizon=horizon)
-    context.blobs.collect(project, {value.hex() for value in needed}, older_than_seconds=time.time() - horizon)
+    names = {value.hex() for value in needed}
+    context.blobs.collect(project, names, older_than_seconds=time.time() - horizon)
+    thumbnails.collect(context.settings.thumbnail_root, project, names, horizon=horizon)
     for path in _older(context.settings.manifest_root / project, horizon):
         if states.get(path.stem) != "sealed":
             path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from typing import Any
 from service.core.errors import InvalidRequest
 from service.core.ids import new_id
 from service.datasets import repository as datasets
+from service.datasets import thumbnails
 from service.datasets.errors import DatasetRefused
 from service.datasets.ingest import IngestResult, ingest, rebuilt
 from service.datasets.manifest import Manifest, read_manifest, write_manifest
@@ -40,6 +41,8 @@ def ingest_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None:
     temporary = path.with_name(f"{new_id('tmp')}.part")
     write_manifest(result.manifest, temporary)
     temporary.rename(path)
+    if "texts" not in task.payload:
+        thumbnails.make(context.settings.thumbnail_root, task.project_id, path, context.blobs)
     with context.database.write() as session:
         # While they are there, no collection takes the images that this one goes on using.
         still_there = datasets.hold_sealed(session, task.project_id, made_from)
