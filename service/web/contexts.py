@@ -11,6 +11,7 @@ from service.jobs.model import Queue, WorkerView
 from service.keys.schemas import KeyView
 from service.models.schemas import ModelFilter, ModelView
 from service.outcomes.schemas import OutcomeView
+from service.prescores.schemas import ChangeView, PairView, PrescoreView
 from service.rankings.cost import Cost
 from service.rankings.schemas import EntryView, RankingBrief, RankingStatus, RankingView
 from service.rankings.standings import Standing
@@ -191,6 +192,29 @@ class ModelPage(Page):
     record: list[Standing]  # in the newest ranking of each dataset that it has ended in
     earlier: str | None  # ranking before which the record goes on
     outcomes: list[OutcomeView]
+
+
+@dataclass(frozen=True, slots=True)
+class PrescoresPage(Page):
+    prescores: list[tuple[PrescoreView, str]]  # each with what was asked for, in words
+    following: str | None  # cursor of the next page
+
+
+@dataclass(frozen=True, slots=True)
+class PrescorePage(Page):
+    prescore: PrescoreView
+    meant: str  # what was asked for, in words
+    running: bool
+    counts: list[tuple[str, int]]  # pairs by state
+    pairs: list[PairView]
+    state: str | None  # of the pairs that are shown; None: of any
+    following: str | None  # cursor of the next page
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesPage(Page):
+    changes: list[ChangeView]
+    following: str | None  # cursor of the next page
 
 
 @dataclass(frozen=True, slots=True)

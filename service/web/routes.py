@@ -19,6 +19,7 @@ from service.scoring.panel import DEFAULT_PANEL
 from service.web import datasets as dataset_pages
 from service.web import models as model_pages
 from service.web import new_ranking as new_ranking_pages
+from service.web import prescores as prescore_pages
 from service.web import rankings as ranking_pages
 from service.web import recommendations as recommendation_pages
 from service.web import settings as settings_pages
@@ -27,7 +28,9 @@ from service.web.rendering import PLOTLY_VERSION, render
 
 router = APIRouter(tags=["web"])
 SHOWN = 10
-for pages in (dataset_pages, new_ranking_pages, ranking_pages, recommendation_pages, model_pages, settings_pages):
+for pages in (
+    dataset_pages, new_ranking_pages, ranking_pages, recommendation_pages, model_pages, prescore_pages, settings_pages
+):  # fmt: skip
     router.include_router(pages.router)
 
 

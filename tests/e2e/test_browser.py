@@ -151,6 +151,7 @@ def test_a_zip_is_uploaded_ranked_and_looked_at(site: Site, seen: Watched, tmp_p
     page.get_by_role("link", name="What fine-tuning will give").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("What to fine-tune on trees")
     expect(page.locator("#recommended tbody tr")).to_have_count(len(site.models) + 1)
+    site.addresses["agreement"] = f"{site.addresses['ranking']}/agreement"
     site.addresses["recommendation"] = page.url.removeprefix(site.url)
     page.get_by_label("Parameters up to, M").fill("0.001")
     page.get_by_role("button", name="Apply").click()
@@ -244,6 +245,32 @@ def test_the_keyboard_alone_will_do(site: Site, seen: Watched) -> None:
     page.wait_for_url("**/models/**")
 
 
+def test_pairs_are_scored_ahead_by_keyboard_and_what_changed_is_told(site: Site, seen: Watched) -> None:
+    page = seen.go("/prescores")
+    page.get_by_label("Models", exact=True).press_sequentially("tiny_resnet*")
+    page.keyboard.press("Tab")
+    page.keyboard.type("trees")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/prescores/ps_*")
+    site.addresses["prescore"] = page.url.removeprefix(site.url)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("named tiny_resnet* on datasets named trees")
+    expect(page.locator("#progress .state")).to_have_text("done", timeout=SECONDS)
+    expect(page.locator("#rows")).to_contain_text("There was nothing to score")  # the ranking has scored them
+    page.goto(f"{site.url}/prescores")
+    page.get_by_label("Models", exact=True).fill("tiny_resnet*")
+    page.get_by_label("Datasets", exact=True).fill("trees")
+    page.get_by_label("Only what has no score yet").uncheck()
+    page.get_by_role("button", name="Pre-score").click()
+    expect(page.locator("#progress .state")).to_have_text("done", timeout=SECONDS)
+    expect(page.locator("#rows tbody tr")).to_have_count(2)
+    expect(page.locator("#rows")).to_contain_text("it was scored before")
+    page.get_by_role("link", name="Failed", exact=True).click()
+    expect(page.locator("#rows")).to_contain_text("None is failed.")
+    assert "state=failed" in page.url
+    page.get_by_role("link", name="Changes", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("What changed")
+
+
 def test_without_javascript_forms_do_their_work(site: Site) -> None:
     watched = site.watched(java_script_enabled=False)
     page = watched.go(f"/rankings/new?dataset={site.addresses['dataset'].rpartition('/')[2]}&name=tiny_resnet.a")
@@ -333,7 +360,10 @@ def test_sorting_five_hundred_rows_is_quick(site: Site, seen: Watched) -> None:
     assert took < 100
 
 
-PAGES = ("/", "/datasets", "/rankings", "/rankings/new", "/models", "/estimators", "/settings", "/login", "/nowhere")
+PAGES = (
+    "/", "/datasets", "/rankings", "/rankings/new", "/models", "/estimators", "/prescores", "/changes", "/settings",
+    "/login", "/nowhere",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -344,7 +374,7 @@ def test_axe_finds_nothing_serious(site: Site, theme: str) -> None:
     page, found = watched.page, {}
     for path in (*PAGES, *site.addresses.values()):
         page.goto(site.url + path)
-        if "/rankings/rk_" in path:
+        if path == site.addresses.get("ranking"):
             page.wait_for_selector(".plot svg.main-svg")
         results = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
         bad = [

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 import pytest
 
 from service.core.budget import budget_from
+from service.prescores.schemas import PrescoreCreate
 from service.rankings.cost import first_rung
 from service.rankings.schemas import DatasetBrief, EntryView, Progress, RankingView, ScoreView
 from service.web.figures import cost_figure
 from service.web.marks import marks
 from service.web.new_ranking import budget_said
+from service.web.prescores import meant
 from service.web.rendering import at_work
 from service.web.words import agreement, verdict
 
@@ -120,3 +122,19 @@ def test_a_budget_of_images_reaches_as_many_as_see_a_first_sample() -> None:
     assert first_rung(10, 5000, 10, budget_from("5000img")) == (10, 96)
     assert first_rung(100, 5000, 10, budget_from("5000img")) == (100, 50)
     assert first_rung(1000, 5000, 10, budget_from("5000img")) == (250, 20)
+
+
+def test_what_a_prescore_was_asked_for_is_said() -> None:
+    said = [
+        meant(PrescoreCreate.model_validate(given))
+        for given in (
+            {},
+            {"models": {"name": "resnet*", "max_params": 5}},
+            {"models": ["a"], "datasets": "f*", "new": True, "budget": "2h"},
+        )
+    ]
+    assert said == [
+        "every model on every dataset",
+        "models named resnet* with max params 5 on every dataset",
+        "1 model by name on datasets named f*, what has no score yet, within 2h",
+    ]
