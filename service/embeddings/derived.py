@@ -19,6 +19,7 @@ import numpy as np
 from service.embeddings.model import StoreKey
 from service.embeddings.neighbours import SPARE, ReadRows, prepared, rescored
 from service.embeddings.protocol import Metric, Positions, Rows
+from service.embeddings.segment import write_index
 
 # Measured on two cores at 768 numbers a row (benchmarks/store.py): comparing with every row takes 1.9e-8 s a pair,
 # making the index 0.2 ms a row, and asking it a twentieth of comparing.
@@ -55,7 +56,7 @@ def make_index(path: Path, read: ReadRows, n: int, dim: int, metric: Metric, /) 
         index.add_with_ids(prepared(rows, metric), numbers[there])
     path.parent.mkdir(parents=True, exist_ok=True)
     arriving = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    faiss.write_index(index, str(arriving))
+    write_index(index, arriving)
     arriving.rename(path)
 
 

@@ -33,7 +33,7 @@ def write_segment(
     ordered = np.ascontiguousarray(rows if in_order else rows[order], dtype=np.float32)
     halves = in_half(ordered) if storage == "float16" else None
     vectors, sorted_hashes = files.scratch(names.vectors), files.scratch(names.hashes)
-    faiss.write_index(_index(ordered, halves), str(vectors))
+    write_index(_index(ordered, halves), vectors)
     sorted_hashes.write_bytes(b"".join(hashes[i] for i in order))
     about = digest_of(vectors), digest_of(sorted_hashes)
     files.publish(names.vectors, vectors)
@@ -46,6 +46,14 @@ def write_segment(
         vectors_sha256=about[0].sha256,
         hashes_sha256=about[1].sha256,
     )
+
+
+def write_index(index: Any, path: Path, /) -> None:
+    """Raises OSError where the disk is full or away: FAISS says RuntimeError, which a bug would be as well."""
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:
+        raise OSError(f"{path.name} could not be written: {error}") from error
 
 
 def in_half(rows: Rows, /) -> npt.NDArray[np.float16] | None:
