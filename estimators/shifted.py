@@ -13,6 +13,8 @@ from estimators.errors import Degenerate
 
 _BAND = 64  # rows of a block: wide enough for matrix products, narrow enough for cheap shifts
 _REDUCED_FROM = 3 * _BAND
+_LONG = 8  # times its width, from which a panel is factored faster by matrix products
+_DEPENDENT = 0.1  # how far from orthonormal a panel's columns may come out of a round
 _AT_ONCE = 2**22  # numbers in the half-solved columns of the shifts that are taken together
 _FLOAT32_ROUNDING = 2.0**-24
 _LITTLE = 1e-3
@@ -60,24 +62,17 @@ class ShiftedForm:
         self.norm = float(sums.max())
 
     def _reduce(self, a: Tensor) -> None:
-        """Bring `a` to blocks, in place; each panel's reflectors are I - V T V^T."""
+        """Bring `a` to blocks, in place; each panel is an orthogonal I - V T V^T times the block that is left of it."""
         for start in range(0, self.size - _BAND, _BAND):
             below = slice(start + _BAND, self.size)
-            factored, tau = torch.geqrf(a[below, start : start + _BAND])
-            wide = tau.shape[0]
-            v = factored[:, :wide].tril(-1)
-            v.diagonal().fill_(1.0)
-            v = v * (tau != 0)
-            # V^T V is T^-1 + T^-T
-            inverse = (v.T @ v).triu(1)
-            inverse.diagonal().copy_(torch.where(tau != 0, 1 / tau, 1.0))
-            t = torch.linalg.solve_triangular(inverse, torch.eye(wide, dtype=a.dtype), upper=True)
+            panel = a[below, start : start + _BAND]
+            v, t, left = _factored(panel) or _reflected(panel)
             rest = a[below, below]
             vt = v @ t
             p = rest @ vt
             y = p.addmm_(v, vt.T @ p, alpha=-0.5)
             rest.addmm_(torch.cat([v, y], 1), torch.cat([y, v], 1).T, alpha=-1)
-            a[start + _BAND : start + _BAND + wide, start : start + _BAND] = factored[:wide].triu()
+            a[start + _BAND : start + _BAND + left.shape[0], start : start + _BAND] = left
             self._reflectors.append((start + _BAND, v, t))
 
     @property
@@ -247,3 +242,49 @@ class ShiftedForm:
 
 def _squared(block: Tensor) -> float:
     return float(block.square().sum(dtype=torch.float64))
+
+
+def _factored(panel: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """V, T and what I - V T V^T leaves of a panel, by two rounds of Cholesky.
+
+    None for a short panel, and where its columns nearly depend on each other.
+
+    With P = Q R and Q's upper square O U (O orthogonal, U triangular with a positive diagonal), V = Q + [O; 0] and
+    T = (I + U)^-T reflect P to -O R. Of a long panel that is mostly matrix products, which threads share.
+    """
+    width = panel.shape[1]
+    if panel.shape[0] < _LONG * width:
+        return None
+    across, gram = panel.T, panel.T @ panel
+    identity = torch.eye(width, dtype=panel.dtype)
+    rest = identity
+    for _ in range(2):
+        factor, info = torch.linalg.cholesky_ex(gram)
+        if bool(info):
+            return None
+        across = torch.linalg.solve_triangular(factor, across, upper=False)
+        rest = rest @ factor
+        gram = across @ across.T
+        if float((gram - identity).abs().max()) > _DEPENDENT:
+            return None
+    q = across.T.contiguous()
+    square, upper = torch.linalg.qr(q[:width])
+    sign = torch.where(upper.diagonal() < 0, -1.0, 1.0).to(panel.dtype)
+    square, upper = square * sign, upper * sign[:, None]
+    q[:width] += square
+    t = torch.linalg.solve_triangular(identity + upper, identity, upper=True).T
+    return q, t, -(square @ rest.T)
+
+
+def _reflected(panel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by Householder's reflectors, whatever the panel."""
+    factored, tau = torch.geqrf(panel)
+    wide = tau.shape[0]
+    v = factored[:, :wide].tril(-1)
+    v.diagonal().fill_(1.0)
+    v = v * (tau != 0)
+    # V^T V is T^-1 + T^-T
+    inverse = (v.T @ v).triu(1)
+    inverse.diagonal().copy_(torch.where(tau != 0, 1 / tau, 1.0))
+    t = torch.linalg.solve_triangular(inverse, torch.eye(wide, dtype=panel.dtype), upper=True)
+    return v, t, factored[:wide].triu()
