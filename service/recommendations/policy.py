@@ -10,7 +10,7 @@ from service.recommendations.model import Constraints, EvidenceOf, Excluded, Exp
 
 DRAWS = 20_000
 SEED = 20_261_121
-BEYOND = 4.5  # standard errors
+BEYOND = 4.1  # errors of a difference
 BYTES_PER_WEIGHT = 4
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -147,8 +147,9 @@ def _chances(kept: Sequence[Candidate], sign: float) -> dict[str, float]:
     centred = (left_out - left_out.mean(axis=1, keepdims=True)) * np.sqrt((blocks - 1) / blocks)
     values = np.array([c.evidence.value for c in scored if c.evidence is not None])
     # Who lies far behind is the best in no draw: of hundreds a few are left.
-    reach = BEYOND * np.sqrt((centred**2).sum(axis=1))
-    near = np.flatnonzero(sign * values + reach >= (sign * values - reach).max())
+    best = int(np.argmax(sign * values))
+    error = np.sqrt(((centred - centred[best]) ** 2).sum(axis=1))
+    near = np.flatnonzero(np.abs(values - values[best]) <= BEYOND * error)
     scored, centred, values = [scored[i] for i in near], centred[near], values[near]
     draws = values[:, None] + centred @ np.random.default_rng(SEED).standard_normal((blocks, DRAWS))
     shares = np.bincount(np.argmax(sign * draws, axis=0), minlength=len(scored)) / DRAWS

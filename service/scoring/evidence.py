@@ -39,10 +39,9 @@ class Pair:
         """
         made: dict[tuple[bool, bool], str] = {}
         found: dict[str, str] = {}
-        for name in estimators:
-            if needs_reference(name) and self.reference is None:
+        for name, looks in _looks(tuple(estimators)):
+            if any(looks) and self.reference is None:
                 continue
-            looks = (Need.BACKGROUND in SPECS[name].needs, Need.REFERENCE_FEATURES in SPECS[name].needs)
             if looks not in made:
                 made[looks] = evidence_id(
                     fingerprint=self.fingerprint,
@@ -55,6 +54,13 @@ class Pair:
                 )
             found[name] = made[looks]
         return found
+
+
+@lru_cache(maxsize=256)
+def _looks(estimators: tuple[str, ...]) -> tuple[tuple[str, tuple[bool, bool]], ...]:
+    """Of each estimator whether it looks at a background and at the reference set's features."""
+    needs = ((name, SPECS[name].needs) for name in estimators)
+    return tuple((name, (Need.BACKGROUND in of, Need.REFERENCE_FEATURES in of)) for name, of in needs)
 
 
 def evidence_id(

@@ -53,18 +53,27 @@ def main() -> None:
             inspection = httpx.post(address, json=asked).raise_for_status().json()["id"]
             place = f"{url}/v1/inspections/{inspection}"
             wait_until(lambda: httpx.get(place).json()["finished_at"], seconds=120, why="the inspection ends")
+            prescore = client.prescore(timeout_seconds=300)
+            image = httpx.get(f"{url}/datasets/{dataset.id}").text.partition("/neighbours?image=")[2][:64]
             pages = {
                 "home": "/",
                 "datasets": "/datasets",
                 "dataset": f"/datasets/{dataset.id}",
                 "new-ranking": f"/rankings/new?dataset={dataset.id}",
+                "neighbours": f"/datasets/{dataset.id}/neighbours?image={image}&model={names[0]}&model={names[1]}",
+                "rankings": "/rankings",
                 "ranking": f"/rankings/{ranking}",
+                "agreement": f"/rankings/{ranking}/agreement",
                 "recommendation": f"/datasets/{dataset.id}/recommendation",
                 "map": f"/datasets/{dataset.id}/map?model={view.entries[0].model}",
                 "models": "/models",
                 "model": f"/models/{view.entries[0].model_id}",
                 "estimators": "/estimators",
+                "prescores": "/prescores",
+                "prescore": f"/prescores/{prescore.id}",
+                "changes": "/changes",
                 "settings": "/settings",
+                "login": "/login",
             }
             shoot(found, url, pages)
 

@@ -64,13 +64,17 @@ function tend(table) {
   const count = document.querySelector(`[data-count="${table.id}"]`);
   let every = !more || address.get("rows") === "all";
   let revealing = 0;
+  const texts = new WeakMap();
+  function textOf(row) {
+    if (!texts.has(row)) texts.set(row, row.textContent.toLowerCase());
+    return texts.get(row);
+  }
   function narrow() {
     const words = state.words.toLowerCase().split(/\s+/).filter(Boolean);
     const later = [];
     let left = 0;
     for (const row of body.rows) {
-      const text = words.length ? row.textContent.toLowerCase() : "";
-      const found = words.every((word) => text.includes(word));
+      const found = words.every((word) => textOf(row).includes(word));
       left += found;
       row.hidden = !found || left > FIRST;
       if (found && row.hidden) later.push(row);
