@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from service.client.flows import to_json
-from service.rankings.display import heading, notes, reasons, value_and_error
+from service.rankings.display import Layers, heading, layers, notes, reasons, value_and_error
 from service.rankings.schemas import EntryView, RankingView, ScoreView
 
 PIPE_WIDTH = 200  # a pipe has no width of its own, and a model's name should not be broken for want of one
@@ -74,7 +74,7 @@ def ranking_table(view: RankingView, /, *, room: Room = "ample") -> Table:
     for name in view.estimators:
         text = heading(name)
         table.add_column(text.replace("_", "_\n") if little else text, justify="right", no_wrap=True)
-    facts = () if little else ("parameters", "images/s")
+    facts = () if little else ("parameters", f"{view.dataset.modality}s/s")
     for fact in facts:
         table.add_column(fact, justify="right", no_wrap=True)
     for entry in view.entries:
@@ -91,6 +91,20 @@ def ranking_table(view: RankingView, /, *, room: Room = "ample") -> Table:
     return table
 
 
+def layer_table(view: RankingView, found: Layers, /) -> Table:
+    title = f"Layer by layer: {found.encoder}, {found.pooling}"
+    table = Table(title=_escape(title), title_justify="left", box=SIMPLE)
+    table.add_column("layer", justify="right")
+    table.add_column("model")
+    for name in view.estimators:
+        table.add_column(heading(name), justify="right", no_wrap=True)
+    table.add_column("rank", justify="right")
+    for entry in found.entries:
+        scores = [_cell(entry.scores.get(name), error=True) for name in view.estimators]
+        table.add_row(str(entry.text.layer if entry.text else ""), entry.model, *scores, place(entry))
+    return table
+
+
 def _cell(score: ScoreView | None, /, *, error: bool) -> str:
     value, stderr = value_and_error(score)
     return f"{value} [dim]± {stderr}[/]" if error and stderr else value
@@ -103,6 +117,8 @@ def _fits(table: Table) -> bool:
 def print_ranking(view: RankingView, /) -> None:
     tables = (ranking_table(view, room=room) for room in ROOMS)
     out.print(next((table for table in tables if _fits(table)), ranking_table(view, room="little")))
+    for found in layers(view):
+        out.print(layer_table(view, found))
     for entry in view.entries:
         if entry.error:
             out.print(f"[red]failed[/] {entry.model}: {_escape(entry.error)}")

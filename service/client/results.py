@@ -169,6 +169,17 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """Which part of which encoder; `texts_cut` of the scored texts are longer than `max_length` tokens."""
+
+    encoder: str
+    pooling: str
+    layer: int | None
+    max_length: int | None
+    texts_cut: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     rank: int | None
     tied_with: tuple[str, ...]
@@ -183,6 +194,7 @@ class Entry:
     sample: int | None = None
     chance: float | None = None
     dropped: str | None = None
+    text: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """How a ranking is shown, on the command line and on the pages alike."""
 
 import math
+from typing import NamedTuple
 
 from estimators.catalog import SPECS, Direction
-from service.rankings.schemas import RaceView, RankingView, ScoreView
+from service.rankings.schemas import EntryView, RaceView, RankingView, ScoreView
 from service.scoring.evidence import NEEDS_REFERENCE, needs_reference
 
 
@@ -32,11 +33,12 @@ def notes(view: RankingView, /, *, titles: bool = False) -> list[str]:
 
     said = []
     if any(entry.tied_with for entry in view.entries):
-        said.append("=: within error of another model (paired jackknife over images, 90 %).")
+        said.append(f"=: within error of another model (paired jackknife over {view.dataset.modality}s, 90 %).")
     if any(SPECS[name].direction is Direction.LOWER_IS_BETTER for name in view.estimators):
         said.append("↓: lower is better.")
     if view.race is not None and view.race.rungs:
-        said.append(_race(view.race))
+        said.append(_race(view.race, f"{view.dataset.modality}s"))
+    said.extend(_cut(view))
     by_width = [name for name in view.estimators if not SPECS[name].comparable_across_width]
     widths = {entry.feature_dim for entry in view.entries if entry.state == "done"}
     if by_width and len(widths) > 1:
@@ -61,9 +63,21 @@ def notes(view: RankingView, /, *, titles: bool = False) -> list[str]:
     return said
 
 
-def _race(race: RaceView) -> str:
+def _cut(view: RankingView) -> list[str]:
+    """Of texts that are longer than what an encoder takes."""
+    found: dict[tuple[int, int | None], list[str]] = {}
+    for entry in view.entries:
+        if entry.text is not None and entry.text.texts_cut:
+            found.setdefault((entry.text.texts_cut, entry.text.max_length), []).append(entry.model)
+    return [
+        f"{n:,} {'texts are' if n > 1 else 'text is'} cut at {length} tokens by {', '.join(names)}."
+        for (n, length), names in found.items()
+    ]
+
+
+def _race(race: RaceView, what: str) -> str:
     first, last = race.rungs[0], race.rungs[-1]
-    reached = f"{last.candidates} of {first.candidates} models on {last.sample:,} of {race.images:,} images"
+    reached = f"{last.candidates} of {first.candidates} models on {last.sample:,} of {race.images:,} {what}"
     match race.ended:
         case None:
             return f"A race within {race.budget}: {reached}."
@@ -72,7 +86,7 @@ def _race(race: RaceView) -> str:
         case "budget":
             why = "the budget is used up"
         case "all images":
-            why = "all images were looked at"
+            why = f"all {what} were looked at"
     return f"A race within {race.budget}: it ended with {reached}, for {why}."
 
 
@@ -84,3 +98,28 @@ def reasons(view: RankingView, /) -> dict[tuple[str, str], list[str]]:
             if score.degenerate and score.degenerate != NEEDS_REFERENCE:
                 found.setdefault((name, score.degenerate), []).append(entry.model)
     return found
+
+
+class Layers(NamedTuple):
+    """Entries of one encoder and pooling, from the first layer to the last."""
+
+    encoder: str
+    pooling: str
+    entries: list[EntryView]
+
+
+def layers(view: RankingView, /) -> list[Layers]:
+    """Of each encoder that is ranked by several of its layers."""
+    found: dict[tuple[str, str, int | None], list[EntryView]] = {}
+    for entry in view.entries:
+        if entry.text is not None and entry.text.layer is not None:
+            found.setdefault((entry.text.encoder, entry.text.pooling, entry.text.max_length), []).append(entry)
+    return [
+        Layers(encoder, pooling, sorted(entries, key=_layer))
+        for (encoder, pooling, _), entries in found.items()
+        if len(set(map(_layer, entries))) > 1
+    ]
+
+
+def _layer(entry: EntryView) -> int:
+    return -1 if entry.text is None or entry.text.layer is None else entry.text.layer

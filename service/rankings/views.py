@@ -31,6 +31,7 @@ from service.rankings.schemas import (
     ScoreView,
 )
 from service.rankings.tables import RankingRow
+from service.rankings.texts import with_texts
 from service.scoring import repository as scoring
 from service.scoring.evidence import NEEDS_REFERENCE, Pair, needs_reference
 from service.scoring.repository import StoredScore
@@ -71,6 +72,10 @@ def _view(session: Session, row: RankingRow, wanted: _Wanted) -> RankingView:
     dataset = datasets.get(session, row.project_id, row.dataset_id)
     entries = {entry.model_id: entry for entry in repository.read_entries(session, row.id)}
     views = _entries(session, row, entries, wanted, fingerprint=dataset.fingerprint or "")
+    if modality_of(dataset) == "text":
+        pairs = pairs_of(row, entries, dataset.fingerprint or "")
+        version = _versions(session, row, pairs, [row.ordered_by]).get(row.ordered_by, 0)
+        views = with_texts(session, row, views, pairs, version)
     refusal = why_not_comparable(row.ordered_by, [view.feature_dim for view in views if view.state == "done"])
     if refusal is not None:  # known only now: the models' weights had not been seen when the ranking was asked for
         views = [view.model_copy(update={"rank": None, "tied_with": []}) for view in views]

@@ -43,7 +43,9 @@ def ranking_figure(view: RankingView, /, *, estimator: str | None = None) -> dic
     models = [entry.model for entry in entries]
     best = {models[0], *entries[0].tied_with} if entries and orders else set()
     groups = tie_groups(entries) if orders else []
-    subtitle = [f"{view.dataset.name}: {view.dataset.n_images} images, {view.dataset.n_classes} classes"]
+    subtitle = [
+        f"{view.dataset.name}: {view.dataset.n_images} {view.dataset.modality}s, {view.dataset.n_classes} classes"
+    ]
     subtitle += [f"and {left_out} more models"] if left_out else []
     marks = {
         "type": "scatter",
@@ -84,6 +86,7 @@ def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[s
     """Score against images a second, with the models that none beats in both; None with fewer than two to show."""
     name = estimator or view.ordered_by
     lower = SPECS[name].direction is Direction.LOWER_IS_BETTER
+    unit = f"{view.dataset.modality}s/s"
     points = [
         (entry.images_per_second, value, entry)
         for entry in view.entries
@@ -115,7 +118,7 @@ def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[s
             "color": [FIRST if entry.model in on_front else "#ffffff" for _, _, entry in points],
             "line": {"width": 2, "color": [FIRST if entry.model in on_front else OTHERS for _, _, entry in points]},
         },
-        "text": [_hover(entry, name, orders=False) + f"<br>{speed:.3g} images/s" for speed, _, entry in points],
+        "text": [_hover(entry, name, orders=False) + f"<br>{speed:.3g} {unit}" for speed, _, entry in points],
         "hovertemplate": "%{text}<extra></extra>",
     }
     line = {
@@ -127,7 +130,7 @@ def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[s
         "hoverinfo": "skip",
     }
     layout = {
-        "xaxis": {"title": {"text": "images/s, as measured here"}, "type": "log", "tickvals": _SPEEDS},
+        "xaxis": {"title": {"text": f"{unit}, as measured here"}, "type": "log", "tickvals": _SPEEDS},
         "yaxis": {
             "title": {"text": heading(name)},
             "zeroline": False,

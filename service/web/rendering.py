@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from estimators.catalog import SPECS
 from service.api.deps import KEY_COOKIE, Caller
 from service.keys.schemas import Scope
-from service.rankings.display import notes, value_and_error
+from service.rankings.display import layers, notes, value_and_error
 from service.web.contexts import Frame, Page
 from service.web.paths import TEMPLATES
 
@@ -75,6 +75,7 @@ def _templates() -> Jinja2Templates:
     )
     environment.filters |= {
         "value_and_error": value_and_error,
+        "layers": layers,
         "notes": notes,
         "thousands": thousands,
         "millions": millions,

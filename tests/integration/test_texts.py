@@ -282,6 +282,17 @@ def test_encoders_are_ranked_and_embedded_once(texts: Service) -> None:
     values = {e["model"]: e["scores"]["logme"]["value"] for e in ranking["entries"]}
     assert len(set(values.values())) == 3
     assert ranking["dataset"]["modality"] == "text"
+    seen = {e["model"]: (e["text"]["pooling"], e["text"]["layer"], e["text"]["texts_cut"]) for e in ranking["entries"]}
+    assert seen == {"last": ("mean", 2, 1), "token": ("cls", 2, 1), "first": ("mean", 1, 1)}
+    shown = cli(texts.settings, "rankings", "show", ranking["id"]).stdout
+    by_layer = shown.partition("Layer by layer")[2]
+    assert [line.split()[:2] for line in by_layer.splitlines() if "±" in line] == [["1", "first"], ["2", "last"]]
+    assert "1 text is cut at 32 tokens by" in shown
+    assert "texts/s" in shown
+    page = texts.client.get(f"/rankings/{ranking['id']}").text
+    assert "Layer by layer" in page
+    assert "Texts/s" in page
+    assert "mages" not in page.partition("<main")[2].replace("images_per_second", "")
     segments = texts.files("segments") or texts.files("store", "embeddings")
     again = texts.ranked("topics", request, estimators=["logme", "knn"])
     assert {e["model"]: e["scores"]["logme"]["value"] for e in again["entries"]} == values

@@ -42,6 +42,7 @@ PAIRS: list[tuple[type, type[BaseModel]]] = [
     (results.Neighbours, inspections.NeighboursView),
     (results.Scoring, scoring.ScoringView),
     (results.Score, rankings.ScoreView),
+    (results.Text, rankings.TextView),
     (results.Entry, rankings.EntryView),
     (results.Rung, rankings.RungView),
     (results.Race, rankings.RaceView),
