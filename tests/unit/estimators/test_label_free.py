@@ -94,7 +94,7 @@ def test_classes_that_lie_far_apart_keep_their_digits(apart):
     assert logme(rows, labels).value == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("size", [1, 7, 191, 192, 193, 300])
+@pytest.mark.parametrize("size", [1, 7, 191, 192, 193, 300, 700])
 def test_a_form_solves_what_the_matrix_does(size):
     generator = torch.Generator().manual_seed(size)
     rows = torch.randn(2 * size + 1, size, generator=generator, dtype=torch.float64)
@@ -115,3 +115,22 @@ def test_a_form_solves_what_the_matrix_does(size):
     torch.testing.assert_close(form.eigenvalues(), torch.linalg.eigvalsh(matrix).clamp_min(0), rtol=1e-9, atol=1e-9)
     assert form.squared == pytest.approx(float(matrix.square().sum()))
     assert float(torch.linalg.eigvalsh(matrix)[-1]) <= form.norm * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("rank", [600, 90, 1])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_a_form_of_features_that_depend_on_each_other(rank, dtype, within):
+    generator = torch.Generator().manual_seed(rank)
+    rows = torch.randn(900, rank, generator=generator, dtype=torch.float64)
+    rows = rows @ torch.randn(rank, 650, generator=generator, dtype=torch.float64)
+    matrix = rows.T @ rows / 900
+    columns = torch.randn(650, 3, generator=generator, dtype=torch.float64)
+    form = ShiftedForm(matrix.to(dtype))
+    shift = 0.1 * float(matrix.diagonal().mean())
+    solved = torch.linalg.solve(matrix + shift * torch.eye(650, dtype=torch.float64), columns)
+    forms, _ = form.quadratics(form.rotate(columns), [shift])
+    torch.testing.assert_close(forms[0], (columns * solved).sum(0), rtol=within, atol=0)
+    largest = float(torch.linalg.eigvalsh(matrix)[-1])
+    torch.testing.assert_close(
+        form.eigenvalues().to(torch.float64), torch.linalg.eigvalsh(matrix).clamp_min(0), rtol=0, atol=within * largest
+    )
