@@ -56,14 +56,12 @@ def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | N
     chosen = fits.together if fits.together and fits.together.check and fits.together.check.wins else fits.evidence
     if chosen is None:
         return None
-    from service.recommendations.fusion import foretell
-
-    found = foretell(chosen, fits.numbered.table(target, wanted, probe))
+    told = _told(fits, chosen, tuple(map(_frozen, target)), wanted, probe)
     labels = [*chosen.scores, "record"]
     return Forecast(
-        _expected(target, found, labels, here),
-        {p.model: float(value) for p, value in zip(target, found.merit, strict=True)},
-        _ties(target, found),
+        _expected(target, told, labels, here),
+        {p.model: float(value) for p, value in zip(target, told.found.merit, strict=True)},
+        told.ties,
         FitOf(
             part="together" if chosen.part == "together" else "evidence",
             dated=shipped().about["fitted"] if known.newest is None else known.newest.date().isoformat(),
@@ -149,6 +147,23 @@ def _fits(
     return _Fits(numbered, together, fit(table, wanted, places=records, part="evidence"))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Told:
+    found: Foretold
+    chances: list[float]
+    ties: Mapping[str, tuple[str, ...]]
+
+
+@lru_cache(maxsize=32)
+def _told(fits: _Fits, chosen: Fitted, frozen: tuple[Frozen, ...], wanted: tuple[str, ...], probe: str | None) -> _Told:
+    """Whoever tries other constraints asks for the same."""
+    from service.recommendations.fusion import foretell
+
+    target = [Pair(d, m, dict(probes), dict(of), accuracy, n) for d, m, probes, of, accuracy, n in frozen]
+    found = foretell(chosen, fits.numbered.table(target, wanted, probe))
+    return _Told(found, _chances(found), _ties(target, found))
+
+
 def _here(known: Known, dataset_id: str) -> dict[str, float]:
     """Outcomes on the dataset itself."""
     return {o.model: o.accuracy for own in known.own if own.dataset_id == dataset_id for o in own.outcomes}
@@ -159,9 +174,9 @@ def _tests(known: Known, dataset_id: str) -> dict[str, int | None]:
 
 
 def _expected(
-    target: Sequence[Pair], found: Foretold, labels: Sequence[str], here: Mapping[str, float]
+    target: Sequence[Pair], told: _Told, labels: Sequence[str], here: Mapping[str, float]
 ) -> dict[str, ExpectedOf]:
-    chances = _chances(found)
+    found, chances = told.found, told.chances
     of_each = {}
     for at, pair in enumerate(target):
         points = Counter({name: float(p) for name, p in zip(labels, found.drivers[at], strict=True)})
