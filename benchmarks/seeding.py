@@ -268,7 +268,7 @@ def scores(size: Size, /) -> Iterator[tuple[Any, ...]]:
     draw = random.Random(SEED)
     drawn = []
     for _ in range(5000):
-        value = draw.gauss(0, 1)
+        value = draw.uniform(0.2, 0.9)  # some are accuracies
         replicates = [round(value + draw.gauss(0, 0.02), 15) for _ in range(10)]
         drawn.append((value, abs(draw.gauss(0, 0.02)), json.dumps(replicates), draw.uniform(0.01, 2)))
     fingerprints = [digest("fingerprint", d) for d in range(size.datasets)]
