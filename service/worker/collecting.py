@@ -77,6 +77,7 @@ def collect(context: WorkerContext, task: Task, /) -> None:
 
 def _now_at(folder: Path) -> float:
     """By the clock that the files' times come from: this machine's may be minutes off. Takes no room on a full disk."""
+    folder.mkdir(parents=True, exist_ok=True)  # nothing has been written yet
     os.utime(folder)
     return folder.stat().st_mtime
 
