@@ -114,7 +114,9 @@ def ties_in_words(entries: Sequence[Recommended], /) -> str | None:
     sized = [e for e in group if e.params]
     small, first = min(sized, key=lambda e: e.params or 0, default=None), entries[0]
     if small is not None and small is not first and first.params and small.params:
-        said += f"; {small.model} is {first.params / small.params:.2g} × smaller than the first"
+        times = first.params / small.params
+        said += f"; {small.model} is {times:.2g}" if times < 100 else f"; {small.model} is {times:.0f}"
+        said += " × smaller than the first"
     return said + "."
 
 

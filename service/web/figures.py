@@ -13,19 +13,21 @@ from service.scoring.errors import UnknownEstimator
 FIRST, OTHERS = "#0b6e4f", "#5a6b7b"
 ROW_PIXELS, MARGIN_PIXELS = 24, 150
 SHOWN = 50
+LANES = 5
+BARS = 60  # more intervals cover each other and the marks
 _MARKS = (  # readable without colours, on light and on dark
     ("#2a78b8", "circle"), ("#d9782d", "square"), ("#4a9b5f", "diamond"), ("#c2508a", "triangle-up"),
     ("#8a6fc0", "cross"), ("#b58a2a", "x"), ("#3aa6a6", "triangle-down"), ("#b5564c", "star"),
     ("#7d8a3a", "pentagon"), ("#6b84a8", "hexagon"),
 )  # fmt: skip
-_SPEEDS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 1.5, 2, 3, 5, 7)]
+_SPEEDS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]
 
 
-def ranking_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[str, Any]:
-    """The first fifty models by score with its standard error, best at the top.
+def ranking_figure(view: RankingView, /, *, estimator: str | None = None, most: int = SHOWN) -> dict[str, Any]:
+    """The first models by score with its standard error, best at the top.
 
     Filled marks are the models that are within error of the first. A bar at the right stands beside neighbours none of
-    which can be told from another. Ties are those of the estimator that orders the ranking.
+    which can be told from another, at most five side by side. Ties are those of the estimator that orders the ranking.
 
     Raises:
         UnknownEstimator: The ranking has no scores of it.
@@ -38,11 +40,12 @@ def ranking_figure(view: RankingView, /, *, estimator: str | None = None) -> dic
     if not orders:
         lower = SPECS[name].direction is Direction.LOWER_IS_BETTER
         entries.sort(key=lambda entry: (_value(entry, name) or 0.0) * (1 if lower else -1))
-    left_out = max(0, len(entries) - SHOWN)
-    entries = entries[:SHOWN]
+    left_out = max(0, len(entries) - most)
+    entries = entries[:most]
     models = [entry.model for entry in entries]
     best = {models[0], *entries[0].tied_with} if entries and orders else set()
     groups = tie_groups(entries) if orders else []
+    bars = _lanes(groups)
     subtitle = [
         f"{view.dataset.name}: {view.dataset.n_images} {view.dataset.modality}s, {view.dataset.n_classes} classes"
     ]
@@ -71,12 +74,12 @@ def ranking_figure(view: RankingView, /, *, estimator: str | None = None) -> dic
     layout = {
         "title": {"text": f"{SPECS[name].title}<br><sub>{'; '.join(subtitle)}</sub>", "x": 0, "xref": "paper"},
         "xaxis": {"title": {"text": f"{heading(name)} ± standard error"}, "zeroline": False},
-        "yaxis": {"autorange": "reversed", "type": "category", "automargin": True},
+        "yaxis": {"range": [len(entries) - 0.5, -0.5], "type": "category", "automargin": True},
         "height": MARGIN_PIXELS + ROW_PIXELS * max(3, len(entries)),
-        "margin": {"r": 40 + 10 * len(groups), "t": 70},
+        "margin": {"r": 40 + 10 * (1 + max((lane for _, lane in bars), default=-1)), "t": 70},
         "template": "plotly_white",
         "showlegend": False,
-        "shapes": [_bar(group, place) for place, group in enumerate(groups)],
+        "shapes": [_bar(group, lane) for group, lane in bars],
         "meta": {"notes": notes(view), "tie_groups": [[models[i] for i in range(a, b + 1)] for a, b in groups]},
     }
     return {"data": [marks], "layout": layout}
@@ -156,16 +159,17 @@ def expected_figure(found: Recommendation, /) -> dict[str, Any] | None:
     if len(points) < 2:
         return None
     colours = [FIRST if entry.on_front else OTHERS for _, _, entry in points]
+    barred = [x if entry.on_front or len(points) <= BARS else None for _, x, entry in points]
     dots = {
         "type": "scatter",
         "mode": "markers",
-        "x": [milliseconds for milliseconds, _, _ in points],
-        "y": [100 * expected.accuracy for _, expected, _ in points],
+        "x": [_digits(milliseconds) for milliseconds, _, _ in points],
+        "y": [_digits(100 * expected.accuracy) for _, expected, _ in points],
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": [100 * (expected.interval[1] - expected.accuracy) for _, expected, _ in points],
-            "arrayminus": [100 * (expected.accuracy - expected.interval[0]) for _, expected, _ in points],
+            "array": [_digits(100 * (x.interval[1] - x.accuracy)) if x else None for x in barred],
+            "arrayminus": [_digits(100 * (x.accuracy - x.interval[0])) if x else None for x in barred],
             "thickness": 1,
             "width": 3,
             "color": OTHERS,
@@ -239,6 +243,19 @@ def tie_groups(entries: Sequence[EntryView], /) -> list[tuple[int, int]]:
             end += 1
         if end > start and not (found and found[-1][1] >= end):
             found.append((start, end))
+    return found
+
+
+def _lanes(groups: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], int]]:
+    """Groups in as few columns as keep them apart; of hundreds of models the columns would take all the room."""
+    ends: list[int] = []
+    found = []
+    for start, end in groups:
+        lane = next((n for n, taken in enumerate(ends) if taken < start), len(ends))
+        if lane == LANES:
+            continue
+        ends[lane : lane + 1] = [end]
+        found.append(((start, end), lane))
     return found
 
 

@@ -27,6 +27,7 @@ from zoo.snippet import snippet
 
 router = APIRouter()
 LISTED = 50
+PLOTTED = 25  # models of the figure beside the other
 FIRST = 50  # rows that a ranking's page begins with; the others are fetched once it is shown
 FILE = 'attachment; filename="ranking-{}.{}"'
 
@@ -94,7 +95,7 @@ def _figures(view: RankingView, by: str) -> list[dict[str, Any]]:
         "id": "scores",
         "title": f"{title} with its standard error",
         "says": f"The models by {title}, best first. The table below holds the same numbers.",
-        "figure": ranking_figure(view, estimator=by),
+        "figure": ranking_figure(view, estimator=by, most=PLOTTED),
     }
     against = cost_figure(view, estimator=by)
     if against is None:

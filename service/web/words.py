@@ -52,7 +52,8 @@ def _smaller(first: EntryView, tied: Sequence[EntryView]) -> list[str]:
         return []
     params, model = min(known)
     times = first.params / params
-    return [f"Of these {model} is the smallest, {times:.2g} × smaller than the first."] if times >= MUCH_SMALLER else []
+    said = f"{times:.2g}" if times < 100 else f"{times:.0f}"
+    return [f"Of these {model} is the smallest, {said} × smaller than the first."] if times >= MUCH_SMALLER else []
 
 
 def agreement(found: Mapping[str, Mapping[str, float]], /) -> Agreement | None:
