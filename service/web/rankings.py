@@ -27,6 +27,7 @@ from zoo.snippet import snippet
 
 router = APIRouter()
 LISTED = 50
+NAMED = 5
 PLOTTED = 25  # models of the figure beside the other
 FIRST = 50  # rows that a ranking's page begins with; the others are fetched once it is shown
 FILE = 'attachment; filename="ranking-{}.{}"'
@@ -101,12 +102,13 @@ def _figures(view: RankingView, by: str) -> list[dict[str, Any]]:
     if against is None:
         return [first]
     front = against["layout"]["meta"]["front"]
+    more = f" and {len(front) - NAMED} more" if len(front) > NAMED else ""
     return [
         first,
         {
             "id": "cost",
             "title": f"{title} against speed",
-            "says": f"Nothing is both better and faster than {', '.join(front)}.",
+            "says": f"Nothing is both better and faster than {', '.join(front[:NAMED])}{more}.",
             "figure": against,
         },
     ]
