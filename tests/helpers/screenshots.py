@@ -89,17 +89,19 @@ def few(archive: Path, target: Path) -> Path:
 
 
 def shoot(found: Browser, url: str, pages: dict[str, str], *, running: bool = False) -> None:
-    for theme in ("light", "dark"):
-        for device, size in SIZES.items():
-            context = found.new_context(color_scheme=theme, viewport=size, reduced_motion="reduce")  # type: ignore[arg-type]
-            page = context.new_page()
-            for name, path in pages.items():
-                page.goto(url + path, wait_until="load" if running else "networkidle")
-                if page.locator("[data-figure]").count():
-                    page.wait_for_selector(".plot svg.main-svg")
+    for device, size in SIZES.items():
+        context = found.new_context(color_scheme="light", viewport=size, reduced_motion="reduce")  # type: ignore[arg-type]
+        page = context.new_page()
+        for name, path in pages.items():
+            page.goto(url + path, wait_until="load" if running else "networkidle")
+            if page.locator("[data-figure]").count():
+                page.wait_for_selector(".plot svg.main-svg")
+            for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
                 time.sleep(0.2)
                 picture(page, TARGET / f"{name}-{theme}-{device}.png", size["width"])
-            context.close()
+            page.emulate_media(color_scheme="light")
+        context.close()
 
 
 def picture(page: Page, path: Path, width: int) -> None:
