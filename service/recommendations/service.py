@@ -29,9 +29,20 @@ MOST_CANDIDATES = 1000
 
 
 def recommend(
-    session: Session, project_id: str, ident: str, wanted: Constraints, /, *, ranking: str | None = None
+    session: Session,
+    project_id: str,
+    ident: str,
+    wanted: Constraints,
+    /,
+    *,
+    ranking: str | None = None,
+    evidence_chances: bool = True,
 ) -> Recommendation:
-    """Of the ranking's models; of all the project's where the dataset has none that is done."""
+    """Of the ranking's models; of all the project's where the dataset has none that is done.
+
+    `evidence_chances` says how likely each is the best by the evidence alone, for which every replicate is read; pages
+    do not show it.
+    """
     dataset = datasets.get(session, project_id, ident)
     view = _ranking(session, project_id, dataset, ranking)
     rows = _candidates(session, project_id, view, modality_of(dataset))
@@ -39,7 +50,7 @@ def recommend(
     similar, likeness = similar_to(session, dataset.id)
     before = priors(session, project_id, dataset, {row.name: row.params for row in rows}, similar)
     seen = _evidence(view)
-    replicates = _replicates(session, project_id, dataset, view)
+    replicates = _replicates(session, project_id, dataset, view) if evidence_chances else {}
     told = _forecast(session, project_id, dataset, view)
     expected, merit, ties = (told.expected, told.merit, told.tied_with) if told else ({}, {}, None)
     larger = view is None or SPECS[view.ordered_by].direction is Direction.HIGHER_IS_BETTER

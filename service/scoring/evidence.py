@@ -74,6 +74,19 @@ def evidence_id(
     reference_id: str | None = None,
 ) -> str:
     """A score on fewer images, or against another background, has another evidence id."""
+    return _hashed(extractor_id, fingerprint, split, sample_rule, sample_size, background_id, reference_id)
+
+
+@lru_cache(maxsize=16_384)
+def _hashed(
+    extractor_id: str,
+    fingerprint: str,
+    split: str,
+    sample_rule: str,
+    sample_size: int | None,
+    background_id: str | None,
+    reference_id: str | None,
+) -> str:
     begins, ends = _around(fingerprint, split, sample_rule, sample_size, background_id, reference_id)
     return hashlib.sha256(f"{begins}{json.dumps(extractor_id, ensure_ascii=False)}{ends}".encode()).hexdigest()
 

@@ -49,7 +49,7 @@ def show_recommendation(
 ) -> HTMLResponse:
     with app.database.read() as session:
         view = datasets.show(session, project, dataset)
-        found = recommendations.recommend(session, project, dataset, wanted)
+        found = recommendations.recommend(session, project, dataset, wanted, evidence_chances=False)
     first = len(found.entries) if rows == "all" else FIRST
     page = RecommendationPage(
         dataset=view,
@@ -69,7 +69,7 @@ def show_rows(
 ) -> HTMLResponse:
     """Those that the recommendation's page does not begin with."""
     with app.database.read() as session:
-        found = recommendations.recommend(session, project, dataset, wanted)
+        found = recommendations.recommend(session, project, dataset, wanted, evidence_chances=False)
     return render(request, "recommendation_rows.html", RecommendationRowsPage(entries=list(found.entries[FIRST:])))
 
 
