@@ -20,7 +20,6 @@ _MARKS = (  # readable without colours, on light and on dark
     ("#8a6fc0", "cross"), ("#b58a2a", "x"), ("#3aa6a6", "triangle-down"), ("#b5564c", "star"),
     ("#7d8a3a", "pentagon"), ("#6b84a8", "hexagon"),
 )  # fmt: skip
-_SPEEDS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]
 
 
 def ranking_figure(view: RankingView, /, *, estimator: str | None = None, most: int = SHOWN) -> dict[str, Any]:
@@ -133,7 +132,11 @@ def cost_figure(view: RankingView, /, *, estimator: str | None = None) -> dict[s
         "hoverinfo": "skip",
     }
     layout = {
-        "xaxis": {"title": {"text": f"{unit}, as measured here"}, "type": "log", "tickvals": _SPEEDS},
+        "xaxis": {
+            "title": {"text": f"{unit}, as measured here"},
+            "type": "log",
+            "tickvals": _ticks([speed for speed, _, _ in points]),
+        },
         "yaxis": {
             "title": {"text": heading(name)},
             "zeroline": False,
@@ -183,7 +186,11 @@ def expected_figure(found: Recommendation, /) -> dict[str, Any] | None:
         "hovertemplate": "%{text}<extra></extra>",
     }
     layout = {
-        "xaxis": {"title": {"text": "ms an image, as measured here"}, "type": "log", "tickvals": _SPEEDS},
+        "xaxis": {
+            "title": {"text": "ms an image, as measured here"},
+            "type": "log",
+            "tickvals": _ticks([ms for ms, _, _ in points]),
+        },
         "yaxis": {
             "title": {"text": "expected accuracy, %"},
             "zeroline": False,
@@ -264,6 +271,12 @@ def _bar(group: tuple[int, int], place: int) -> dict[str, Any]:
     start, end = group
     ends = {"x0": x, "x1": x, "y0": start - 0.3, "y1": end + 0.3}
     return {"type": "line", "xref": "paper", "yref": "y", "line": {"width": 3, "color": OTHERS}, **ends}
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Round numbers on a logarithmic axis: more of them where the values lie close together."""
+    digits = (1, 2, 5) if max(values) > 20 * min(values) else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+    return [digit * 10.0**power for power in range(-2, 6) for digit in digits]
 
 
 def _digits(value: float) -> float:

@@ -21,6 +21,10 @@ pytestmark = pytest.mark.skipif(
     not CHROMIUM.exists(), reason=f"there is no browser at {CHROMIUM}: make test-browser installs one"
 )
 SECONDS = 60_000
+PAGES = (
+    "/", "/datasets", "/rankings", "/rankings/new", "/models", "/estimators", "/prescores", "/changes", "/settings",
+    "/login", "/nowhere",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -245,6 +249,31 @@ def test_the_keyboard_alone_will_do(site: Site, seen: Watched) -> None:
     page.wait_for_url("**/models/**")
 
 
+FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
+NOT_WALKED = """(wanted) => [...document.querySelectorAll(wanted)]
+  .filter((it) => it.checkVisibility({ visibilityProperty: true }) && !it.disabled && !it.dataset.walked)
+  .map((it) => it.outerHTML.slice(0, 120))"""
+WALK = """() => {
+  const at = document.activeElement;
+  at.dataset.walked = 1;
+  return at === document.body || getComputedStyle(at).outlineStyle !== "none" ? "" : at.outerHTML.slice(0, 120);
+}"""
+
+
+def test_every_page_is_walked_by_keyboard_alone(site: Site, seen: Watched) -> None:
+    page, unseen, unreached = seen.page, {}, {}
+    for path in (*PAGES[:-1], *site.addresses.values()):
+        page.goto(site.url + path)
+        for _ in range(len(page.evaluate(NOT_WALKED, FOCUSABLE)) + 2):
+            page.keyboard.press("Tab")
+            if without_outline := page.evaluate(WALK):
+                unseen[path] = without_outline
+        if left := page.evaluate(NOT_WALKED, FOCUSABLE):
+            unreached[path] = left
+    assert unseen == {}
+    assert unreached == {}
+
+
 def test_pairs_are_scored_ahead_by_keyboard_and_what_changed_is_told(site: Site, seen: Watched) -> None:
     page = seen.go("/prescores")
     page.get_by_label("Models", exact=True).press_sequentially("tiny_resnet*")
@@ -358,12 +387,6 @@ def test_sorting_five_hundred_rows_is_quick(site: Site, seen: Watched) -> None:
         }"""
     )
     assert took < 100
-
-
-PAGES = (
-    "/", "/datasets", "/rankings", "/rankings/new", "/models", "/estimators", "/prescores", "/changes", "/settings",
-    "/login", "/nowhere",
-)  # fmt: skip
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

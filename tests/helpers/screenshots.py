@@ -96,6 +96,10 @@ def shoot(found: Browser, url: str, pages: dict[str, str], *, running: bool = Fa
             page.goto(url + path, wait_until="load" if running else "networkidle")
             if page.locator("[data-figure]").count():
                 page.wait_for_selector(".plot svg.main-svg")
+            if page.locator("[data-fragment]").count():
+                page.evaluate("scrollTo(0, document.body.scrollHeight)")
+                page.wait_for_selector("[data-fragment] table")
+                page.evaluate("scrollTo(0, 0)")
             for theme in ("light", "dark"):
                 page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
                 time.sleep(0.2)

@@ -23,6 +23,7 @@ function tendTheme() {
     button.textContent = isDark() ? "Light" : "Dark";
   };
   label();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", label);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const chosen = button.value;
