@@ -11,6 +11,7 @@ from service.core.db import Base
 
 class ExtractorRow(Base):
     __tablename__ = "extractors"
+    __table_args__ = (Index("ix_extractors_project_id_created_at", "project_id", "created_at"),)
 
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     id: Mapped[str] = mapped_column(String(64), primary_key=True)

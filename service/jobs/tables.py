@@ -14,6 +14,7 @@ class TaskRow(Base):
     __table_args__ = (
         Index("ix_tasks_claim", "state", "priority", "created_at"),
         Index("ix_tasks_subject", "subject_id", "state"),
+        Index("ix_tasks_kind_state", "kind", "state"),  # counted at every scrape
         Index("ix_tasks_turn", "project_id", "state", "priority", "created_at"),
     )
 

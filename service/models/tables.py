@@ -14,6 +14,7 @@ class ModelRow(Base):
     __table_args__ = (
         UniqueConstraint("project_id", "name"),
         Index("ix_models_project_id_params", "project_id", "params"),
+        Index("ix_models_project_id_weights_sha256", "project_id", "weights_sha256"),
         Index("ix_models_project_id_family", "project_id", "family"),
     )
 

@@ -117,7 +117,8 @@ def rates(session: Session, project_id: str, /, *, limit: int) -> list[Rate]:
         ModelRow.project_id == project_id, ModelRow.weights_sha256.in_(wanted)
     )
     names: dict[tuple[str | None, str], str] = {}
-    for sha256, architecture, name in session.execute(query.order_by(ModelRow.name.desc())):
+    # Sorted here: asked for an order, SQLite reads all of the project's models by name.
+    for sha256, architecture, name in sorted(session.execute(query), key=lambda row: row.name, reverse=True):
         names[sha256, architecture] = name
     made: dict[tuple[str, str, str], Rate] = {}
     for row in found.values():
