@@ -110,11 +110,12 @@ def list_datasets(
         print_json(page)
         return
     table = Table()
-    for column in ("id", "name", "state", "images", "classes", "made"):
+    for column in ("id", "name", "state", "holds", "", "classes", "made"):
         table.add_column(column, overflow="fold")
     for view in page.items:
-        numbers = ["" if n is None else str(n) for n in (view.n_images, view.n_classes)]
-        table.add_row(view.id, view.name, view.state, *numbers, f"{view.created_at:%Y-%m-%d %H:%M}")
+        size, classes = ("" if n is None else str(n) for n in (view.n_images, view.n_classes))
+        made = f"{view.created_at:%Y-%m-%d %H:%M}"
+        table.add_row(view.id, view.name, view.state, size, f"{view.modality}s", classes, made)
     out.print(table)
 
 

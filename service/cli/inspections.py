@@ -15,12 +15,13 @@ LISTED = 10
 def inspect_dataset(dataset: str, model: str, /, *, as_json: bool) -> None:
     with connected() as at:
         view = _follow(at, at.client.start_inspection(dataset, model))
+        things = "images" if as_json else f"{at.client.dataset(view.dataset_id).modality}s"
     if as_json:
         print_json(view)
     if view.state == "failed":
         fail(f"{(view.error or {}).get('title')}: {(view.error or {}).get('detail')}")
     if not as_json:
-        _print(view, dict(view.result or {}))
+        _print(view, dict(view.result or {}), things)
 
 
 def show_neighbours(dataset: str, image: str, model: str, k: int, /, *, as_json: bool) -> None:
@@ -32,7 +33,7 @@ def show_neighbours(dataset: str, image: str, model: str, k: int, /, *, as_json:
     how = "exact" if view.exact else f"approximate, by {view.index}"
     table = Table(
         title=f"{view.image.path} ({view.image.label}) under {view.model}",
-        caption=f"Cosine similarity; {how}; {view.searched} of {view.images} images searched.",
+        caption=f"Cosine similarity; {how}; {view.searched} of {view.images} searched.",
         title_justify="left",
         caption_justify="left",
     )
@@ -59,20 +60,20 @@ def _follow(at: Connection, asked: Inspection, /) -> Inspection:
         return at.settle([asked.dataset_id], look, lambda found: found.state in ENDED, watch)
 
 
-def _print(view: Inspection, result: dict[str, Any], /) -> None:
+def _print(view: Inspection, result: dict[str, Any], things: str, /) -> None:
     copies, leaks, labels = result["near_copies"], result["leaks"], result["label_errors"]
     how = "exact" if result["exact"] else f"approximate, by {result['index']}"
-    out.print(f"{view.dataset} under {view.model}: {result['images']} images compared ({how}).")
-    out.print(f"\n{copies['total']} groups of near-copies hold {copies['images']} images.")
+    out.print(f"{view.dataset} under {view.model}: {result['images']} {things} compared ({how}).")
+    out.print(f"\n{copies['total']} groups of near-copies hold {copies['images']} {things}.")
     if copies["total"]:
         table = Table(caption=copies["rule"], caption_justify="left")
-        _columns(table, "images", "least similar", "classes", "splits", "first paths")
+        _columns(table, things, "least similar", "classes", "splits", "first paths")
         for group in copies["shown"][:LISTED]:
             first = ", ".join(image["path"] for image in group["images"][:3])
             row = (str(group["size"]), f"{group['least_similarity']:.4f}", ", ".join(group["classes"]))
             table.add_row(*row, ", ".join(group["splits"]), first)
         out.print(table)
-    out.print(f"\n{leaks['total']} images of validation or test are in the training split too.")
+    out.print(f"\n{leaks['total']} {things} of validation or test are in the training split too.")
     if leaks["total"]:
         table = Table(caption="identical: the same bytes; else a near-copy by the rule above", caption_justify="left")
         _columns(table, "similarity", "split", "path", "in train")
@@ -81,7 +82,7 @@ def _print(view: Inspection, result: dict[str, Any], /) -> None:
             table.add_row(value, leak["image"]["split"], leak["image"]["path"], leak["in_train"]["path"])
         out.print(table)
     out.print(
-        f"\n{labels['total']} labels are contradicted by their neighbours; {labels['judged']} images judged, "
+        f"\n{labels['total']} labels are contradicted by their neighbours; {labels['judged']} {things} judged, "
         f"of which {labels['agreement']:.0%} agree with most neighbours."
     )
     if labels["total"]:

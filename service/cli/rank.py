@@ -167,7 +167,7 @@ def _accept(context: "WorkerContext", path: Path, name: str | None, texts: TextC
 def checked(at: Connection, ident: str, /) -> Dataset:
     """Waits until the dataset is sealed; a refusal ends the command with its reason."""
     with bars() as shown:
-        bar = shown.add_task("checking images", total=None)
+        bar = shown.add_task("checking", total=None)
 
         def watch(found: Dataset) -> None:
             progress = found.progress
@@ -193,7 +193,8 @@ def follow_ranking(at: Connection, ident: str, /) -> Ranking:
             if not err.is_terminal and stage != said:  # a log shows no bars
                 err.print(stage)
                 said = stage
-            speed = f", {progress.images_per_second:.0f} images/s" if progress.images_per_second else ""
+            unit = f"{found.dataset.modality}s/s"
+            speed = f", {progress.images_per_second:.3g} {unit}" if progress.images_per_second else ""
             left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left else ""
             shown.update(
                 images,
