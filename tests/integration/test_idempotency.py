@@ -56,10 +56,12 @@ def posts(service: Service, zoo: TinyZoo) -> dict[str, dict[str, Any]]:
     model = zoo.names[0]
     webhook = service.call("POST", "/v1/webhooks", 201, json={"url": "https://1.1.1.1/hook"})["id"]
     delivery = service.call("POST", f"/v1/webhooks/{webhook}/ping", 202)["id"]
+    ranking = service.call("POST", "/v1/rankings", 202, json={"dataset": dataset, "models": [model]})["id"]
     with service.database.write() as session:
         session.execute(update(DeliveryRow).values(state="failed"))
         session.execute(update(ModelRow).values(quarantined_at=utc_now(), quarantine_reason="it failed"))
     return {
+        f"/v1/rankings/{ranking}/cancel": {},
         f"/v1/models/{model}/release": {},
         f"/v1/webhooks/{webhook}/ping": {},
         f"/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver": {},
