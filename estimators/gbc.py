@@ -67,10 +67,8 @@ def separation(view: View, mixing: Tensor, /) -> Value:
     view.require_spread()
     m = view.moments
     unit = float(m.std.square().mean())
-    # a replicate's rounding in float32 is nothing beside a standard error
-    precision = torch.float64 if view.parent is None else torch.float32
-    variances = (m.variances / unit).clamp_min(_FLOOR).to(precision)
-    means = (mixing @ (m.sums / view.counts[:, None]) / math.sqrt(unit)).to(precision)
+    variances = (m.variances / unit).clamp_min(_FLOOR)
+    means = mixing @ (m.sums / view.counts[:, None]) / math.sqrt(unit)
     half_logs = 0.5 * variances.log().sum(1)
     distances = []
     for a in range(view.n_classes - 1):
@@ -78,7 +76,7 @@ def separation(view: View, mixing: Tensor, /) -> Value:
         apart = ((means[a + 1 :] - means[a]).square_() / mixed).sum(1)
         spread = _log_products(mixed) - half_logs[a + 1 :] - half_logs[a]
         distances.append(apart / 8 + spread / 2)
-    all_pairs = torch.cat(distances).to(torch.float64)
+    all_pairs = torch.cat(distances)
     total = torch.logsumexp(-all_pairs, 0)
     if view.parts:
         view.memo[SLOPES] = _slopes(view, mixing, means, variances, (-all_pairs - total).exp(), unit)

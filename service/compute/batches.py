@@ -7,6 +7,7 @@ import torch
 from zoo.extract import Extractor
 
 ON_CPU = 4  # few enough that a layer's output stays in the cache: of 1, 2, 4 and 8, the fastest of three architectures
+LARGEST_ON_CPU = 16  # whatever is set: a layer of more images takes long, and a pass ends between two layers alone
 LARGEST = 256
 WORTH_DOUBLING = 1.05
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from service.compute.batches import LARGEST_ON_CPU
 from service.compute.pipeline import Pipeline, ReadBlob
 from service.compute.streams import Limits, Stream
 from service.core.errors import Cancelled
@@ -71,7 +72,10 @@ def embed_group(
     streams = []
     for model, extractor in extractors.items():
         lacks = frozenset(store.missing(StoreKey(project_id, extractor.extractor_id), hashes))
-        streams.append(Stream(model, extractor, lacks, batch=batch_size(extractor) if lacks else 1))
+        batch = batch_size(extractor) if lacks else 1
+        if device.type == "cpu":
+            batch = min(batch, LARGEST_ON_CPU)
+        streams.append(Stream(model, extractor, lacks, batch=batch))
     distinct = dict.fromkeys(hashes)
     needed = [value for value in distinct if any(value in s.lacks for s in streams)]
 

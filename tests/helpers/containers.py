@@ -93,12 +93,22 @@ def hide(modules: list[str], folder: Path) -> None:
     """Python processes with this folder on their path find none of the modules."""
     (folder / "sitecustomize.py").write_text(
         f"""import sys
+from importlib.machinery import PathFinder
 HIDDEN = frozenset({modules!r})
-class Absent:
+class Image:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] in HIDDEN:
-            raise ModuleNotFoundError(f"No module named {{name!r}} in this image", name=name)
-sys.meta_path.insert(0, Absent)
+        if path is not None or name not in HIDDEN:
+            return PathFinder.find_spec(name, path, target)
+        # Ray brings some of them within itself.
+        brought = PathFinder.find_spec(name, [p for p in sys.path if not p.endswith("site-packages")])
+        if brought is not None and brought.loader is not None:
+            return brought
+        if sys._getframe(2).f_code.co_name == "find_spec":  # somebody asks without importing
+            return None
+        raise ModuleNotFoundError(f"No module named {{name!r}} in this image", name=name)
+    invalidate_caches = PathFinder.invalidate_caches
+    find_distributions = PathFinder.find_distributions
+sys.meta_path[sys.meta_path.index(PathFinder)] = Image
 """
     )

@@ -10,9 +10,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.helpers.containers import Stage, absent_modules, compose, hide, liste
 from tests.helpers.databases import PostgresServer
 from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import ROOT, wait_until
+from tests.helpers.zoo import TinyZoo
 
 BIN = Path(sys.executable).parent
 PASSWORD = "correct-horse"
@@ -64,7 +65,8 @@ def test_every_package_of_an_image_is_listed_with_its_hash() -> None:
         assert all(hashes.values()), f"{name}: {[package for package, held in hashes.items() if not held]}"
     assert not NOT_NEEDED & packages["requirements-api.lock"].keys()
     assert not any(package.startswith("nvidia-") for package in packages["requirements-api.lock"])
-    assert packages["requirements-worker.lock"].keys() >= NOT_NEEDED - {"triton"}
+    assert packages["requirements-worker.lock"].keys() >= NOT_NEEDED - {"triton"} | {"ray", "transformers"}
+    assert "opentelemetry-sdk" in packages["requirements-api.lock"]
     assert "triton" in packages["requirements-cuda.lock"]
     assert not re.search(r"pip install (?!--no-deps (--require-hashes|/dist/))", (ROOT / "Dockerfile").read_text())
 
@@ -96,6 +98,7 @@ def test_the_services_hang_together() -> None:
     assert services["worker"]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
     assert "deploy" not in services["worker-cpu"]
     assert (services["worker"]["profiles"], services["worker-cpu"]["profiles"]) == (["gpu"], ["cpu"])
+    assert services["ray-head"]["profiles"] == services["ray-node"]["profiles"] == ["ray"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Host:
     socket_folder: str
     port: int
     uid: int | None  # what containers run as, where this machine can do that
+    further: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -120,15 +124,22 @@ class Host:
             for name, value in given.items()
         }
         hidden = self.folder / f"without-{len(stage.lists)}"
-        return here | {
-            "PATH": f"{BIN}{os.pathsep}{os.defpath}",
-            "PYTHONPATH": f"{hidden}{os.pathsep}{self.folder / 'wheel'}",
-            "HOME": "/nonexistent",
-            "OMP_NUM_THREADS": "1",
-        }
+        return (
+            here
+            | self.further
+            | {
+                "PATH": f"{BIN}{os.pathsep}{os.defpath}",
+                "PYTHONPATH": f"{hidden}{os.pathsep}{self.folder / 'wheel'}",
+                "HOME": "/nonexistent",
+                "OMP_NUM_THREADS": "1",
+            }
+        )
 
     def words(self, words: list[str]) -> list[str]:
-        return [word.replace("8750", str(self.port)) for word in words]
+        here = {"8750": str(self.port), "ray-head:": "127.0.0.1:", "6379": str(self.port + 1)}
+        for there, found in here.items():
+            words = [word.replace(there, found) for word in words]
+        return words
 
     def run(self, service: dict[str, Any], stage: Stage, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -145,7 +156,9 @@ class Host:
         )
 
     @contextmanager
-    def up(self, service: dict[str, Any], stage: Stage, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    def up(
+        self, service: dict[str, Any], stage: Stage, log: Path, *, ended: int = 0
+    ) -> Iterator["subprocess.Popen[bytes]"]:
         with log.open("wb") as out:
             child = subprocess.Popen(
                 self.words(service.get("command") or stage.command),
@@ -160,7 +173,7 @@ class Host:
         try:
             yield child
             child.send_signal(signal.SIGTERM)
-            assert child.wait(timeout=30) in {0, 128 + signal.SIGTERM}, log.read_text()
+            assert child.wait(timeout=30) in {ended, 128 + signal.SIGTERM}, log.read_text()
         finally:
             if child.poll() is None:
                 child.kill()
@@ -250,6 +263,68 @@ def test_the_commands_of_the_containers_from_nothing_to_a_sealed_dataset(
             assert httpx.get(f"{host.url}/readyz").json()["workers"] == 1
     for line in (tmp_path / "worker.log").read_text().splitlines():
         assert "event" in json.loads(line), line  # what an engine collects can be parsed
+
+
+@pytest.fixture
+def with_ray(host: Host) -> Iterator[Host]:
+    """Ray's own processes, which no parent ends, are told by the folder that they were given for their sockets."""
+    pytest.importorskip("ray")
+    sockets = host.folder / "r"  # short: a socket's path ends at 107 bytes
+    sockets.mkdir()
+    if host.uid is not None:
+        shutil.chown(sockets, host.uid, host.uid)
+    try:
+        yield replace(host, further={"RAY_TMPDIR": str(sockets)})
+    finally:
+        for found in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if f"RAY_TMPDIR={sockets}".encode() in found.read_bytes():
+                    os.kill(int(found.parent.name), signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.environ.get("ZOOSCOUT_SLOW_TESTS") != "1", reason="set ZOOSCOUT_SLOW_TESTS=1 to run it")
+def test_the_commands_of_the_ray_profile_rank_on_its_node(
+    with_ray: Host, postgres: PostgresServer, tiny_zoo: TinyZoo, tmp_path: Path
+) -> None:
+    host, found = with_ray, stages((ROOT / "Dockerfile").read_text())
+    services = compose({"ZOOSCOUT_DB_PASSWORD": PASSWORD})["services"]
+    api, worker = found["api"], found["worker"]
+    migrated = host.run(services["migrate"], api)
+    assert migrated.returncode == 0, migrated.stderr
+    made = host.run(services["migrate"], api, "zooscout", "keys", "create", "me", "--scope", "admin")
+    weights = shutil.copy(tiny_zoo.good[0].path, host.folder / "tiny.safetensors")
+    logs = {name: tmp_path / f"{name}.log" for name in ("api", "ray-head", "ray-node")}
+    with (
+        host.up(services["api"], api, logs["api"]),
+        host.up(services["ray-head"], worker, logs["ray-head"]),
+        httpx.Client(base_url=host.url, headers={"Authorization": f"Bearer {made.stdout.strip()}"}) as client,
+    ):
+
+        def alive() -> int:
+            with suppress(httpx.TransportError):
+                return int(client.get("/readyz").json()["workers"])
+            return 0
+
+        _until(lambda: alive() == 1, logs)
+        with host.up(services["ray-node"], worker, logs["ray-node"], ended=1):  # Ray's own word for SIGTERM
+            request = tiny_zoo.good[0].request(weights=f"file:{weights}")
+            assert client.post("/v1/models", json=request).status_code in {201, 202}
+            sent = client.post("/v1/datasets", params={"name": "trees"}, content=zipped(class_folders()))
+            assert sent.status_code == 202, sent.text
+            ranking = client.post("/v1/rankings", json={"dataset": "trees", "models": [request["name"]]}).json()["id"]
+            ended = {"done", "failed", "cancelled"}
+            _until(lambda: client.get(f"/v1/rankings/{ranking}").json()["state"] in ended, logs)
+            view = client.get(f"/v1/rankings/{ranking}").json()
+            assert view["state"] == "done", logs["ray-head"].read_text()
+            assert view["entries"][0]["scores"]["logme"]["value"] is not None
+
+
+def _until(true: Callable[[], object], logs: dict[str, Path]) -> None:
+    try:
+        wait_until(true, seconds=180)
+    except AssertionError as error:
+        said = "\n".join(f"{name}: {log.read_text()[-3000:]}" for name, log in logs.items() if log.exists())
+        raise AssertionError(said) from error
 
 
 def test_the_image_of_the_api_has_no_torch_and_none_is_missed(host: Host) -> None:
