@@ -38,6 +38,8 @@ def of_error(error: ServiceError | ApiProblem | httpx.TransportError, /) -> Exit
         case ApiProblem():
             if error.type == "/problems/quota-exceeded":
                 return Exit.REFUSED
+            if error.type == "/problems/dataset-was-refused":  # before the ranking was asked for, or after
+                return Exit.BAD_INPUT
             return of_status(error.status) if error.status else Exit.BAD_INPUT  # a dataset that a worker refused
         case ServiceError():
             from service.api.problems import kind_of  # with the web framework, which nothing else here needs

@@ -98,11 +98,15 @@ class Seen:
 
     @property
     def pid(self) -> int:
-        return int(self.reports[0]["pid"])
+        return self._told("pid")
 
     @property
     def performed(self) -> int:
-        return int(self.reports[0]["performed"])
+        return self._told("performed")
+
+    def _told(self, what: str) -> int:
+        """First: over Ray, a report may come from the node before the task has said anything."""
+        return int(next(report[what] for report in self.reports if what in report))
 
 
 def ran(executor: Executor, what: Task, /, *, seconds: float = 60.0) -> tuple[Outcome, Seen]:
