@@ -3,6 +3,7 @@
 import pytest
 
 from estimators.catalog import SPECS
+from service.core.canonical import canonical_sha256
 from service.scoring.evidence import Pair, evidence_id, needs_reference
 
 WITHOUT = Pair(fingerprint="f" * 64, split="train", extractor_id="e" * 64, reference=None)
@@ -45,3 +46,16 @@ def test_another_dataset_split_or_extractor_is_other_evidence() -> None:
     ]
     for name in ("logme", "frechet", "mmd"):
         assert len({pair.evidence_ids([name])[name] for pair in (BEFORE, *others)}) == 4
+
+
+def test_an_evidence_id_is_the_hash_of_the_canonical_json() -> None:
+    said = {
+        "fingerprint": "f" * 64,
+        "split": "train",
+        "sample_rule": "nested-1",
+        "sample_size": 200,
+        "extractor_id": 'é"e',
+        "background_id": None,
+        "reference_id": "r" * 64,
+    }
+    assert evidence_id(**said) == canonical_sha256(said)
