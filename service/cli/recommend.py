@@ -16,14 +16,16 @@ def recommend(
     ranking: Annotated[str | None, typer.Option(help="one that is done; the newest of the dataset if unset")] = None,
     max_params: Annotated[int | None, typer.Option(min=0)] = None,
     max_input_size: Annotated[int | None, typer.Option(min=1, help="pixels a side")] = None,
-    max_milliseconds: Annotated[float | None, typer.Option(help="an image, as measured while embedding")] = None,
+    max_milliseconds: Annotated[
+        float | None, typer.Option(help="each, as measured while embedding")
+    ] = None,
     max_weights_bytes: Annotated[int | None, typer.Option(min=0, help="of the weights in float32")] = None,
     licence: Annotated[str | None, typer.Option()] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the shape of GET /v1/datasets/{id}/recommendations")] = False,
 ) -> None:
     """Which model to fine-tune on a dataset, within constraints, and why.
 
-    Evidence is what the newest finished ranking saw in the images; the prior is what outcomes on other datasets say.
+    Evidence is what the newest finished ranking saw in the dataset; the prior is what outcomes on other datasets say.
     Together they foretell the accuracy after fine-tuning, with its 90 % interval and the probability of being the best.
 
     Example: zooscout recommend flowers --max-params 30000000
@@ -68,7 +70,7 @@ def _looked_at(at: Connection, dataset: str) -> bool:
 
 def _show(found: Recommendation) -> None:
     table = Table(title=found.dataset, title_justify="left")
-    names = ("rank", "model", "expected", "P(best)", "evidence", "prior", "parameters", "ms/image", "licence", "front")
+    names = ("rank", "model", "expected", "P(best)", "evidence", "prior", "parameters", "ms each", "licence", "front")
     for column in names:
         table.add_column(column, overflow="fold")
     for entry in found.entries:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from service.core.errors import Conflict
 from service.datasets import repository as datasets
 from service.datasets.service import modality_of
+from service.datasets.tables import DatasetRow
 from service.jobs import repository as jobs
 from service.jobs.model import Priority, TaskKind, TaskState
 from service.models import repository as models
@@ -109,10 +110,11 @@ def _view(
     }
 
 
-def similar_to(session: Session, dataset_id: str, /) -> tuple[dict[str, float], str | None]:
+def similar_to(session: Session, dataset: DatasetRow, /) -> tuple[dict[str, float], str | None]:
     """Similarity by dataset id, and the same in words; nothing where nobody has looked yet."""
-    found = find(session, dataset_id)
+    found = find(session, dataset.id)
     if found is None or found.state != "done":
         return {}, None
-    words = in_words([(s.dataset, s.similarity) for s in found.similar], found.model or "", found.images or 0)
+    nearest = [(s.dataset, s.similarity) for s in found.similar]
+    words = in_words(nearest, found.model or "", found.images or 0, of=modality_of(dataset))
     return {s.dataset_id: s.similarity for s in found.similar}, words

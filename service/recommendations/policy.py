@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from service.recommendations.model import Constraints, EvidenceOf, Excluded, ExpectedOf, PriorOf, Recommended
+from zoo.catalog import Modality
 
 DRAWS = 20_000
 SEED = 20_261_121
 BEYOND = 4.1  # errors of a difference
 BYTES_PER_WEIGHT = 4
+_ONE: Mapping[Modality, str] = {"image": "an image", "text": "a text"}
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -31,12 +33,12 @@ class Candidate:
     replicates: tuple[float, ...] = ()  # of its score, by block of images left out
 
 
-def refusal(candidate: Candidate, wanted: Constraints, /) -> str | None:
+def refusal(candidate: Candidate, wanted: Constraints, /, *, of: Modality = "image") -> str | None:
     """Why it does not meet the constraints; what is not known does not meet one."""
     bounds = (
         ("parameters", candidate.params, wanted.max_params),
         ("pixels of input", candidate.input_size, wanted.max_input_size),
-        ("ms an image", candidate.milliseconds, wanted.max_milliseconds),
+        (f"ms {_ONE[of]}", candidate.milliseconds, wanted.max_milliseconds),
         ("bytes of weights", weights_bytes(candidate.params), wanted.max_weights_bytes),
     )
     for name, value, most in bounds:
@@ -55,13 +57,18 @@ def weights_bytes(params: int | None, /) -> int | None:
 
 
 def ordered(
-    candidates: Sequence[Candidate], wanted: Constraints, /, *, larger_is_better: bool = True
+    candidates: Sequence[Candidate],
+    wanted: Constraints,
+    /,
+    *,
+    larger_is_better: bool = True,
+    of: Modality = "image",
 ) -> tuple[list[Recommended], list[Excluded]]:
     """By what is foretold where anything is, else by evidence where any candidate has it, else by the prior.
 
     Who lacks what the others are ordered by comes last.
     """
-    reasons = {c.model_id: refusal(c, wanted) for c in candidates}
+    reasons = {c.model_id: refusal(c, wanted, of=of) for c in candidates}
     kept = [c for c in candidates if reasons[c.model_id] is None]
     foretold = any(c.merit is not None for c in kept)
     seen = foretold or any(c.evidence for c in kept)
@@ -102,7 +109,7 @@ def ordered(
     return found, [Excluded(model=c.model, reason=r) for c in candidates if (r := reasons[c.model_id]) is not None]
 
 
-def ties_in_words(entries: Sequence[Recommended], /) -> str | None:
+def ties_in_words(entries: Sequence[Recommended], /, *, of: Modality = "image") -> str | None:
     """Which of the first cannot be told apart, and which of them is the smallest."""
     if not entries or entries[0].rank is None or not entries[0].tied_with:
         return None
@@ -110,7 +117,7 @@ def ties_in_words(entries: Sequence[Recommended], /) -> str | None:
     together = [e.rank for e in group] == list(range(1, len(group) + 1))
     number = _NUMBERS[len(group)] if len(group) < len(_NUMBERS) else str(len(group))
     said = f"The first {number}" if together else f"{entries[0].model} and {', '.join(e.model for e in group[1:])}"
-    said += " cannot be told apart on these images"
+    said += f" cannot be told apart on these {of}s"
     sized = [e for e in group if e.params]
     small, first = min(sized, key=lambda e: e.params or 0, default=None), entries[0]
     if small is not None and small is not first and first.params and small.params:

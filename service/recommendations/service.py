@@ -45,9 +45,10 @@ def recommend(
     """
     dataset = datasets.get(session, project_id, ident)
     view = _ranking(session, project_id, dataset, ranking)
-    rows = _candidates(session, project_id, view, modality_of(dataset))
+    modality = modality_of(dataset)
+    rows = _candidates(session, project_id, view, modality)
     entries = {entry.model_id: entry for entry in view.entries} if view else {}
-    similar, likeness = similar_to(session, dataset.id)
+    similar, likeness = similar_to(session, dataset)
     before = priors(session, project_id, dataset, {row.name: row.params for row in rows}, similar)
     seen = _evidence(view)
     replicates = _replicates(session, project_id, dataset, view) if evidence_chances else {}
@@ -74,6 +75,7 @@ def recommend(
         ],
         wanted,
         larger_is_better=larger,
+        of=modality,
     )
     by_evidence = told is not None or any(entry.evidence for entry in found)
     ordered_at_all = any(entry.rank is not None for entry in found)
@@ -84,7 +86,7 @@ def recommend(
         ordered_by=(told.fit.part if told else "evidence" if by_evidence else "prior") if ordered_at_all else "nothing",
         fit=told.fit if told else None,
         said=(
-            *_said(by_evidence, view, ties_in_words(found), told.fit if told else None),
+            *_said(by_evidence, view, ties_in_words(found, of=modality), told.fit if told else None),
             *((likeness,) if likeness and not by_evidence else ()),
         ),
         warnings=(*_warnings(by_evidence, before, len(found)), *(told.warnings if told else ())),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from zoo.catalog import Modality
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -49,8 +51,8 @@ def copies(similar: Mapping[str, float], dataset_id: str | None, /) -> int:
     return 1 + round(MOST_COPIES * similar.get(dataset_id or "", 0.0))
 
 
-def in_words(names: Sequence[tuple[str, float]], model: str, images: int, /) -> str | None:
+def in_words(names: Sequence[tuple[str, float]], model: str, seen: int, /, *, of: Modality = "image") -> str | None:
     if not names:
         return None
     listed = ", ".join(f"{name} ({share:.2f})" for name, share in names[:3])
-    return f"Most like {listed}, as {model} sees {images} of its images: outcomes there count for more."
+    return f"Most like {listed}, as {model} sees {seen} of its {of}s: outcomes there count for more."

@@ -187,7 +187,7 @@ def expected_figure(found: Recommendation, /) -> dict[str, Any] | None:
     }
     layout = {
         "xaxis": {
-            "title": {"text": "ms an image, as measured here"},
+            "title": {"text": "ms each, as measured here"},
             "type": "log",
             "tickvals": _ticks([ms for ms, _, _ in points]),
         },

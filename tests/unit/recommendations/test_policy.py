@@ -39,6 +39,13 @@ def test_constraints_leave_out_and_say_why(wanted: Constraints, reason: str) -> 
     assert [(e.model, e.reason) for e in excluded] == [("a", reason)]
 
 
+def test_texts_are_not_called_images() -> None:
+    _, excluded = ordered([candidate("a", 1.0)], Constraints(max_milliseconds=4.5), of="text")
+    assert excluded[0].reason == "5 ms a text, more than 4.5"
+    kept, _ = ordered([candidate("a", 3.0, tied_with=("b",)), candidate("b", 2.9)], Constraints())
+    assert ties_in_words(kept, of="text") == "The first two cannot be told apart on these texts."
+
+
 def test_what_is_not_known_meets_no_constraint() -> None:
     _, excluded = ordered([candidate("a", 1.0, milliseconds=None)], Constraints(max_milliseconds=9))
     assert excluded[0].reason == "its ms an image are not known"
