@@ -16,10 +16,11 @@ def recommend(
     ranking: Annotated[str | None, typer.Option(help="one that is done; the newest of the dataset if unset")] = None,
     max_params: Annotated[int | None, typer.Option(min=0)] = None,
     max_input_size: Annotated[int | None, typer.Option(min=1, help="pixels a side")] = None,
-    max_milliseconds: Annotated[
-        float | None, typer.Option(help="each, as measured while embedding")
-    ] = None,
+    max_milliseconds: Annotated[float | None, typer.Option(help="each, as measured while embedding")] = None,
     max_weights_bytes: Annotated[int | None, typer.Option(min=0, help="of the weights in float32")] = None,
+    max_forward_bytes: Annotated[
+        int | None, typer.Option(min=0, help="of weights and tensors while one image or text passes, as measured")
+    ] = None,
     licence: Annotated[str | None, typer.Option()] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the shape of GET /v1/datasets/{id}/recommendations")] = False,
 ) -> None:
@@ -40,6 +41,7 @@ def recommend(
                 max_input_size=max_input_size,
                 max_milliseconds=max_milliseconds,
                 max_weights_bytes=max_weights_bytes,
+                max_forward_bytes=max_forward_bytes,
                 licence=licence,
             )
 
@@ -70,7 +72,19 @@ def _looked_at(at: Connection, dataset: str) -> bool:
 
 def _show(found: Recommendation) -> None:
     table = Table(title=found.dataset, title_justify="left")
-    names = ("rank", "model", "expected", "P(best)", "evidence", "prior", "parameters", "ms each", "licence", "front")
+    names = (
+        "rank",
+        "model",
+        "expected",
+        "P(best)",
+        "evidence",
+        "prior",
+        "parameters",
+        "ms each",
+        "MB",
+        "licence",
+        "front",
+    )
     for column in names:
         table.add_column(column, overflow="fold")
     for entry in found.entries:
@@ -85,6 +99,7 @@ def _show(found: Recommendation) -> None:
             "" if before is None else f"{before.value:+.2f} ({before.basis})",
             count(entry.params),
             "" if entry.milliseconds is None else f"{entry.milliseconds:.3g}",
+            "" if entry.forward_bytes is None else f"{entry.forward_bytes / 1e6:.3g}",
             entry.licence or "?",
             "•" if entry.on_front else "",
         )

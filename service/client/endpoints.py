@@ -319,6 +319,7 @@ def recommend(
     max_input_size: int | None = None,
     max_milliseconds: float | None = None,
     max_weights_bytes: int | None = None,
+    max_forward_bytes: int | None = None,
     licence: str | None = None,
 ) -> Flow[Recommendation]:
     """Which model to fine-tune, by the dataset's newest finished ranking and by outcomes elsewhere."""
@@ -328,6 +329,7 @@ def recommend(
         "max_input_size": max_input_size,
         "max_milliseconds": max_milliseconds,
         "max_weights_bytes": max_weights_bytes,
+        "max_forward_bytes": max_forward_bytes,
         "licence": licence,
     }
     params = {name: value for name, value in given.items() if value is not None}

@@ -195,6 +195,7 @@ class Entry:
     chance: float | None = None
     dropped: str | None = None
     text: Text | None = None
+    forward_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,10 +329,10 @@ class Ranking:
                 score = entry.scores.get(name)
                 row[name] = None if score is None else score.value
                 row[f"{name}_stderr"] = None if score is None else score.stderr
-            facts = ("params", "feature_dim", "images_per_second", "state", "error")
+            facts = ("params", "feature_dim", "images_per_second", "forward_bytes", "state", "error")
             rows.append(row | {fact: getattr(entry, fact) for fact in facts})
         frame = pd.DataFrame(rows)
-        whole = {name: "Int64" for name in ("rank", "params", "feature_dim") if name in frame}
+        whole = {name: "Int64" for name in ("rank", "params", "feature_dim", "forward_bytes") if name in frame}
         numbers = {name: "float64" for est in self.estimators for name in (est, f"{est}_stderr") if name in frame}
         return frame.astype(whole | numbers)
 

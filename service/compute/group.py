@@ -158,6 +158,7 @@ def compute_group(
                 scores=scores,
                 device=device_name(at.device),
                 images_per_second=embedded.images_per_second.get(ident),
+                forward_bytes=at.models.forward_bytes(extractors[ident]) if ident in extractors else None,
                 identity={
                     "architecture": model.card.architecture,
                     "weights_sha256": model.card.weights.sha256,

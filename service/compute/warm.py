@@ -32,6 +32,7 @@ class WarmModels:
     kept_bytes: int
     _kept: "OrderedDict[_Key, AnyExtractor]" = field(default_factory=OrderedDict)
     _batches: dict[_Key, int] = field(default_factory=dict)
+    _bytes: dict[_Key, int] = field(default_factory=dict)
 
     def load(
         self, card: ModelCard, /, *, device: "torch.device", cache_dir: Path, precision: Precision = "float32"
@@ -65,6 +66,14 @@ class WarmModels:
         if setting or key not in self._batches:
             self._batches[key] = batch_size(extractor, setting)
         return self._batches[key]
+
+    def forward_bytes(self, extractor: "AnyExtractor", /) -> int:
+        from zoo.memory import forward_bytes
+
+        key = _key(extractor)
+        if key not in self._bytes:
+            self._bytes[key] = forward_bytes(extractor)
+        return self._bytes[key]
 
 
 @dataclass(slots=True)

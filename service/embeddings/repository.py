@@ -1,6 +1,7 @@
 """Rows of segments and extractors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -12,6 +13,17 @@ from service.core.clock import utc_now
 from service.embeddings.model import Kind, SegmentInfo, StoreKey, WrittenSegment
 from service.embeddings.tables import ExtractorRow, PrecisionRow, SegmentRow
 from zoo.catalog import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a worker measured of an extractor."""
+
+    images_per_second: float | None
+    forward_bytes: int | None
+
+
+NOT_MEASURED = Measured(None, None)
 
 
 def add_segment(
@@ -84,6 +96,21 @@ def record_speed(
         .where(ExtractorRow.project_id == project_id, ExtractorRow.id == extractor_id)
         .values(images_per_second=images_per_second, device=device)
     )
+
+
+def record_memory(session: Session, project_id: str, extractor_id: str, /, *, forward_bytes: int) -> None:
+    session.execute(
+        update(ExtractorRow)
+        .where(ExtractorRow.project_id == project_id, ExtractorRow.id == extractor_id)
+        .values(forward_bytes=forward_bytes)
+    )
+
+
+def measured(session: Session, project_id: str, extractor_ids: Sequence[str], /) -> dict[str, Measured]:
+    query = select(ExtractorRow.id, ExtractorRow.images_per_second, ExtractorRow.forward_bytes).where(
+        ExtractorRow.project_id == project_id, ExtractorRow.id.in_(extractor_ids)
+    )
+    return {row.id: Measured(row.images_per_second, row.forward_bytes) for row in session.execute(query)}
 
 
 def speeds(

@@ -17,6 +17,7 @@ class ExtractorRow(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     identity: Mapped[dict[str, Any]]
     images_per_second: Mapped[float | None]
+    forward_bytes: Mapped[int | None] = mapped_column(BigInteger)
     device: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime]
 

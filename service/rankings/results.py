@@ -26,6 +26,7 @@ class Scored:
     scores: tuple[StoredScore, ...] | None  # None: a shard was embedded, and what is scored is all of them
     device: str
     images_per_second: float | None  # of the forward pass; None when nothing had to be embedded
+    forward_bytes: int | None = None  # weights and tensors while one image passes; None where nothing was loaded
     identity: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -69,6 +70,8 @@ def record(
             images_per_second=outcome.images_per_second,
             device=outcome.device,
         )
+    if outcome.forward_bytes is not None:
+        embeddings.record_memory(session, project_id, outcome.extractor_id, forward_bytes=outcome.forward_bytes)
     entry.extractor_id, entry.sample = outcome.extractor_id, sample
     if outcome.scores is None:
         return

@@ -68,6 +68,9 @@ class EntryView(BaseModel):
     params: int | None
     feature_dim: int | None
     images_per_second: float | None = Field(description="images or texts, whichever the dataset holds")
+    forward_bytes: int | None = Field(
+        default=None, description="weights, and the most that tensors hold while one image or text passes"
+    )
     text: TextView | None = Field(default=None, description="of a text encoder")
     error: str | None
     sample: int | None = Field(default=None, description="in a race: the images that its scores are of")

@@ -185,7 +185,7 @@ def _entries(
     session: Session, ranking: RankingRow, entries: Mapping[str, Entry], wanted: _Wanted, *, fingerprint: str
 ) -> list[EntryView]:
     rows = models.briefs(session, ranking.project_id, list(entries))
-    speeds = embeddings.speeds(
+    measured = embeddings.measured(
         session, ranking.project_id, [e.extractor_id for e in entries.values() if e.extractor_id]
     )
     pairs = pairs_of(ranking, entries, fingerprint)
@@ -211,6 +211,7 @@ def _entries(
     for place in places:
         entry, row = entries[place.model_id], rows[place.model_id]
         names = ranking.estimators if row.id in with_all else list(wanted.whole)
+        costs = measured.get(entry.extractor_id or "", embeddings.NOT_MEASURED)
         views.append(
             EntryView(
                 rank=place.rank,
@@ -224,7 +225,8 @@ def _entries(
                 dropped=entry.dropped,
                 params=row.params,
                 feature_dim=row.feature_dim,
-                images_per_second=speeds.get(entry.extractor_id or ""),
+                images_per_second=costs.images_per_second,
+                forward_bytes=costs.forward_bytes,
                 error=entry.error,
             )
         )

@@ -10,6 +10,7 @@ class Constraints:
     max_input_size: int | None = None
     max_milliseconds: float | None = None
     max_weights_bytes: int | None = None
+    max_forward_bytes: int | None = None
     licence: str | None = None
 
 
@@ -93,7 +94,8 @@ class Recommended:
     input_size: int
     milliseconds: float | None
     licence: str | None
-    weights_bytes: int | None  # in float32; activations come on top
+    weights_bytes: int | None  # in float32
+    forward_bytes: int | None  # measured: weights, and the most that tensors hold while one image or text passes
     on_front: bool  # no other is at least as good, as small and as fast
     why: str
 

@@ -28,6 +28,7 @@ class Candidate:
     evidence: EvidenceOf | None
     prior: PriorOf | None
     expected: ExpectedOf | None = None
+    forward_bytes: int | None = None
     merit: float | None = None  # what orders, where accuracies are foretold
     tied_with: tuple[str, ...] = ()
     replicates: tuple[float, ...] = ()  # of its score, by block of images left out
@@ -40,6 +41,7 @@ def refusal(candidate: Candidate, wanted: Constraints, /, *, of: Modality = "ima
         ("pixels of input", candidate.input_size, wanted.max_input_size),
         (f"ms {_ONE[of]}", candidate.milliseconds, wanted.max_milliseconds),
         ("bytes of weights", weights_bytes(candidate.params), wanted.max_weights_bytes),
+        ("bytes of a forward pass", candidate.forward_bytes, wanted.max_forward_bytes),
     )
     for name, value, most in bounds:
         if most is not None and value is None:
@@ -102,6 +104,7 @@ def ordered(
                 milliseconds=c.milliseconds,
                 licence=c.licence,
                 weights_bytes=weights_bytes(c.params),
+                forward_bytes=c.forward_bytes,
                 on_front=c.model_id in front,
                 why=_why(c, by_evidence=seen),
             )

@@ -63,6 +63,7 @@ def recommend(
                 params=row.params,
                 input_size=row.input_size,
                 milliseconds=_milliseconds(entries.get(row.id)),
+                forward_bytes=entries[row.id].forward_bytes if row.id in entries else None,
                 licence=row.licence,
                 evidence=seen.get(row.id),
                 prior=before.get(row.name),

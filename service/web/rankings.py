@@ -159,7 +159,7 @@ def _columns(view: RankingView) -> dict[str, list[Any]]:
         scores = [entry.scores.get(name) for entry in entries]
         columns[name] = [score.value if score else None for score in scores]
         columns[f"{name}_stderr"] = [score.stderr if score else None for score in scores]
-    for fact in ("params", "feature_dim", "images_per_second", "state", "error"):
+    for fact in ("params", "feature_dim", "images_per_second", "forward_bytes", "state", "error"):
         columns[fact] = [getattr(entry, fact) for entry in entries]
     return columns
 

@@ -24,13 +24,15 @@ def _constraints(
     max_params: _Number = "",
     max_input_size: _Number = "",
     max_milliseconds: _Number = "",
+    max_megabytes: _Number = "",
     licence: Annotated[str, Query(max_length=200)] = "",
 ) -> Constraints:
-    params, size = _number(max_params), _number(max_input_size)
+    params, size, memory = _number(max_params), _number(max_input_size), _number(max_megabytes)
     return Constraints(
         max_params=None if params is None else round(params * 1e6),
         max_input_size=None if size is None else round(size),
         max_milliseconds=_number(max_milliseconds),
+        max_forward_bytes=None if memory is None else round(memory * 1e6),
         licence=licence or None,
     )
 

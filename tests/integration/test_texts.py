@@ -23,6 +23,7 @@ from tests.helpers.zoo import TinyZoo
 from zoo.catalog import ModelCard, WeightsRef
 from zoo.errors import BadCard, HashMismatch, HubUnreachable, UnknownArchitecture, UnsafeCheckpoint, WeightsNotFound
 from zoo.libraries import open_clip
+from zoo.memory import forward_bytes
 from zoo.snippet import snippet
 from zoo.sources import import_open_clip_text
 from zoo.text import TextExtractor, load_text, together
@@ -96,6 +97,11 @@ def test_layer_pooling_length_and_files_are_the_identity_and_one_pass_serves_all
     assert loaded(card(changed), tmp_path).extractor_id != last.extractor_id
     with pytest.raises(HashMismatch, match="tokenizer"):
         loaded(replace(last.card, weights=WeightsRef(uri=f"file:{changed}")), tmp_path)
+
+
+def test_what_a_text_of_full_length_takes(folder: Path, tmp_path: Path) -> None:
+    short, long = (loaded(card(folder, max_length=length), tmp_path) for length in (8, 16))
+    assert short.weight_bytes < forward_bytes(short) < forward_bytes(long)
 
 
 def test_a_long_text_is_cut_and_counted(folder: Path, tmp_path: Path) -> None:

@@ -68,6 +68,9 @@ def recommend(
         float | None, Query(gt=0, le=1e9, allow_inf_nan=False, description="an image, as measured while embedding")
     ] = None,
     max_weights_bytes: Annotated[int | None, Query(ge=0, lt=2**62, description="of the weights in float32")] = None,
+    max_forward_bytes: Annotated[
+        int | None, Query(ge=0, lt=2**62, description="of a forward pass of one image or text, as measured")
+    ] = None,
     licence: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     """Evidence and prior stand apart in every entry, and together in `expected`; `ordered_by` says what orders."""
@@ -76,6 +79,7 @@ def recommend(
         max_input_size=max_input_size,
         max_milliseconds=max_milliseconds,
         max_weights_bytes=max_weights_bytes,
+        max_forward_bytes=max_forward_bytes,
         licence=licence,
     )
     return reader.show(
