@@ -15,6 +15,7 @@ from zoo.build import bare
 from zoo.catalog import JsonValue, ModelCard, PreprocessConfig, WeightsRef
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
+CONVERTED = Path(__file__).resolve().parents[2] / ".cache/zoo/inception_v3_nsfwjs.safetensors"  # by nsfwjs.py
 
 # Cheap and unlike each other first, so that an unfinished table already says something.
 ORDER = (
@@ -33,6 +34,7 @@ ORDER = (
     "tf_efficientnet_lite2.pypi",
     "mobilenetv2_100.embedder",
     "resnet50.imgsim",
+    "inception_v3.nsfwjs",
 )
 DATASETS = (
     "cifar10",
@@ -67,7 +69,7 @@ class Target:
 
 
 def cards() -> dict[str, ModelCard]:
-    found = {card.name: card for card in (*_shared(), *_wheels())}
+    found = {card.name: card for card in (*_shared(), *_wheels(), *_converted())}
     return {name: found[name] for name in ORDER if name in found}
 
 
@@ -147,6 +149,23 @@ def _wheels() -> Iterator[ModelCard]:
         pretrained_on="ImageNet-1k without its labels",
         arch_kwargs={"num_classes": 768},
     )
+
+
+def _converted() -> Iterator[ModelCard]:
+    if CONVERTED.exists():
+        yield ModelCard(
+            name="inception_v3.nsfwjs",
+            library="timm",
+            architecture="inception_v3",
+            tag="nsfwjs",
+            weights=WeightsRef(
+                uri=f"file:{CONVERTED}", sha256="1ceac28d83729bae3587be2f336349c9f7084f884ed027b618aa540ecdecb982"
+            ),
+            preprocess=PreprocessConfig(
+                input_size=(3, 299, 299), interpolation="bilinear", crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3
+            ),
+            pretrained_on="content moderation, 5 classes",
+        )
 
 
 def _by_order(
