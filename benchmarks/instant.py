@@ -35,8 +35,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir")
     parser.add_argument("datasets", nargs="+")
+    parser.add_argument(
+        "--images", type=int, default=300, help="that the small model looks at; 300 is the setting's default"
+    )
     given = parser.parse_args()
-    settings = {"ZOOSCOUT_DATA_DIR": given.data_dir, "ZOOSCOUT_INSTANT__IMAGES": "500", "ZOOSCOUT_LOG_LEVEL": "error"}
+    settings = {
+        "ZOOSCOUT_DATA_DIR": given.data_dir,
+        "ZOOSCOUT_INSTANT__IMAGES": str(given.images),
+        "ZOOSCOUT_LOG_LEVEL": "error",
+    }
     service = subprocess.Popen(
         [sys.executable, "-m", "service.cli", "serve", "--port", str(PORT)], env=os.environ | settings
     )
