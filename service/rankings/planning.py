@@ -18,6 +18,7 @@ from service.rankings import racing, repository
 from service.rankings.cost import seconds_per_image
 from service.rankings.pairs import pair_of
 from service.rankings.planner import Candidate, group, n_shards, split_to_score
+from service.rankings.race import Likely
 from service.rankings.service import close_if_complete
 from service.rankings.tables import EntryRow, RankingRow
 from service.scoring import repository as scoring
@@ -36,8 +37,12 @@ def plan(
     *,
     models_per_task: int,
     images_per_task: int,
+    likely: Mapping[str, Likely],
 ) -> None:
-    """Marks what is already scored, and queues a task for each group of models that is not, by shard of the images."""
+    """Marks what is already scored, and queues a task for each group of models that is not, by shard of the images.
+
+    `likely` has what is expected of a race's models before they have seen an image, by id.
+    """
     split = split_to_score(sizes)
     ranking.split = split
     ranking.state = "running"
@@ -66,7 +71,7 @@ def plan(
     if ranking.race is not None and to_compute:
         wanted = [c.model_id for c in to_compute] + _race_again(entries)
         images, classes = sizes[split], dataset.n_classes or 1
-        racing.begin(session, ranking, wanted, images=images, classes=classes, at_once=models_per_task)
+        racing.begin(session, ranking, wanted, images=images, classes=classes, at_once=models_per_task, likely=likely)
         to_compute = []
     shards = n_shards(sizes[split], images_per_task=images_per_task)
     workers = -(-jobs.workers_alive(session) // shards)

@@ -6,7 +6,7 @@ the number of images, for one model more than for another, which no spread over 
 read off the change since the rung before, goes on with less at each doubling, and is itself uncertain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ SEED = 20_261_121
 FIRST_RUNG, PER_CLASS = 96, 4
 LEAST_BELIEVED = 0.01  # of differences that may all be luck: everyone is then about as likely
 GROWTH = 2
+LEAST_CHANCE = 0.01  # of a candidate that nobody expects anything of: the cheapest of them still goes first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,14 @@ class Standing:
     value: float
     replicates: tuple[float, ...]
     before: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """What is expected of a candidate before it has seen an image, larger being better."""
+
+    value: float
+    stderr: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,36 @@ def rungs(images: int, classes: int, /) -> list[int]:
         sizes.append(size)
         size *= GROWTH
     return [*sizes, images]
+
+
+def in_turn(costs: Mapping[str, float | None], likely: Mapping[str, Likely], /, *, k: int = TOP_K) -> list[str]:
+    """Candidates, cheapest and likeliest first: by the chance to be among the first k, over the cost.
+
+    Args:
+        costs: Of every candidate, in an order that breaks ties; one that is not known is taken to be the largest.
+        likely: What is expected of those of which anything is known; the others may be anything.
+        k: How many are wanted.
+    """
+    chances = _expected_first(list(costs), likely, k)
+    largest = max((cost for cost in costs.values() if cost), default=1.0)
+    return sorted(costs, key=lambda ident: -(chances[ident] + LEAST_CHANCE) / (costs[ident] or largest))
+
+
+def _expected_first(idents: Sequence[str], likely: Mapping[str, Likely], k: int) -> dict[str, float]:
+    import numpy as np
+
+    values = np.array([likely[ident].value for ident in idents if ident in likely])
+    if not len(values) or len(idents) <= k:
+        return dict.fromkeys(idents, 1.0)
+    unknown = Likely(float(values.mean()), None)
+    told = {ident: likely.get(ident, unknown) for ident in sorted(idents)}
+    spread = float(values.std()) or 1.0
+    centres = np.array([each.value for each in told.values()])
+    errors = np.array([spread if each.stderr is None else each.stderr for each in told.values()])
+    draws = centres + errors * np.random.default_rng(SEED).standard_normal((DRAWS, len(told)))
+    last_in = -np.partition(-draws, k - 1, axis=1)[:, k - 1]
+    shares = (draws >= last_in[:, None]).mean(axis=0)
+    return {ident: float(share) for ident, share in zip(told, shares, strict=True)}
 
 
 def judge(standings: Sequence[Standing], /, *, sample: int, before: int | None, images: int, k: int = TOP_K) -> Verdict:

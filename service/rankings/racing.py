@@ -17,7 +17,7 @@ from service.models import repository as models
 from service.rankings import repository
 from service.rankings.cost import first_rung, seconds_per_image
 from service.rankings.pairs import pair_of
-from service.rankings.race import TOP_K, Standing, Verdict, judge, rungs
+from service.rankings.race import TOP_K, Likely, Standing, Verdict, in_turn, judge, rungs
 from service.rankings.schemas import RaceView, RungView
 from service.rankings.tables import EntryRow, RankingRow
 from service.scoring import repository as scoring
@@ -28,13 +28,25 @@ OUT_OF_TIME = "the budget's time was over before its turn came"
 
 
 def begin(
-    session: Session, ranking: RankingRow, model_ids: Sequence[str], /, *, images: int, classes: int, at_once: int
+    session: Session,
+    ranking: RankingRow,
+    model_ids: Sequence[str],
+    /,
+    *,
+    images: int,
+    classes: int,
+    at_once: int,
+    likely: Mapping[str, Likely],
 ) -> None:
-    """Queues the first rung, the cheapest candidates first; one that the budget does not reach is told so."""
+    """Queues the first rung, the cheapest and likeliest first; one that the budget does not reach is told so.
+
+    `likely` has what is expected of models before they have seen an image, by id.
+    """
     budget = budget_of(ranking)
     rows = models.by_ids(session, ranking.project_id, list(model_ids))
     costs = seconds_per_image(session, ranking.project_id, list(rows.values()))
-    cheapest = sorted(rows, key=lambda ident: (costs[ident] is None, costs[ident] or 0.0, rows[ident].name))
+    by_name = {ident: costs[ident] for ident in sorted(rows, key=lambda i: rows[i].name)}
+    first = in_turn(by_name, likely, k=_wanted(len(rows)))
     race: dict[str, Any] = {
         "images": images,
         "sizes": rungs(images, classes),
@@ -44,16 +56,16 @@ def begin(
         "ended": None,
         "deadline": None if budget.seconds is None else repository.now(session) + budget.seconds,
     }
-    reached, size = first_rung(len(cheapest), images, classes, budget)
-    if reached < len(cheapest):
-        beyond = cheapest[reached:]
-        cheapest = cheapest[:reached]
+    reached, size = first_rung(len(first), images, classes, budget)
+    if reached < len(first):
+        beyond = first[reached:]
+        first = first[:reached]
         for entry in repository.entries(session, ranking.id):
             if entry.model_id in beyond:
                 entry.state, entry.error = "failed", f"The budget ends before its first {size} images."
     ranking.race = race
-    if cheapest:
-        _queue_rung(session, ranking, cheapest, size=size, step=size)
+    if first:
+        _queue_rung(session, ranking, first, size=size, step=size)
 
 
 def advance(session: Session, ranking: RankingRow, /) -> bool:

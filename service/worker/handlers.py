@@ -16,6 +16,7 @@ from service.datasets.errors import TooCostly
 from service.datasets.manifest import Manifest, read_manifest
 from service.datasets.names import Split
 from service.datasets.service import refuse
+from service.datasets.tables import DatasetRow
 from service.executors.protocol import Watch
 from service.inspections import repository as inspections
 from service.jobs import repository as jobs
@@ -30,10 +31,13 @@ from service.rankings import racing
 from service.rankings import repository as rankings
 from service.rankings.pairs import pair_of
 from service.rankings.planning import plan, queue_scoring
+from service.rankings.race import Likely
 from service.rankings.results import Failed, Scored, record
 from service.rankings.sampling import sample as nested_sample
 from service.rankings.service import close_if_complete
 from service.rankings.tables import RankingRow
+from service.recommendations.instant import similar_to
+from service.recommendations.priors import priors
 from service.scoring import repository as scores
 from service.scoring.arrays import read_arrays
 from service.scoring.errors import BadArrays
@@ -145,6 +149,7 @@ def plan_ranking(context: WorkerContext, task: Task, /) -> None:
     with context.database.read() as session:
         ranking = rankings.get(session, task.project_id, task.subject_id)
         dataset = datasets.get(session, task.project_id, ranking.dataset_id)
+        likely = {} if ranking.race is None or dataset.state != "sealed" else _likely(session, ranking, dataset)
     if dataset.state == "checking":
         with context.database.write() as session:
             jobs.release(session, task, delay_seconds=WAIT_FOR_SEAL_SECONDS, refund=True)
@@ -171,7 +176,17 @@ def plan_ranking(context: WorkerContext, task: Task, /) -> None:
             sizes,
             models_per_task=worker.models_per_task,
             images_per_task=worker.images_per_task,
+            likely=likely,
         )
+
+
+def _likely(session: Session, ranking: RankingRow, dataset: DatasetRow, /) -> dict[str, Likely]:
+    """What is expected of a race's models before they have seen an image."""
+    rows = models.by_ids(session, ranking.project_id, [e.model_id for e in rankings.entries(session, ranking.id)])
+    similar, _ = similar_to(session, dataset)
+    found = priors(session, ranking.project_id, dataset, {row.name: row.params for row in rows.values()}, similar)
+    priors_of = {ident: found[row.name] for ident, row in rows.items() if row.name in found}
+    return {ident: Likely(prior.value, prior.stderr) for ident, prior in priors_of.items()}
 
 
 def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None:

@@ -66,6 +66,22 @@ def test_a_budget_of_images_is_kept(service: Service, tiny_zoo: TinyZoo, archive
     assert any("budget ends before" in (e["error"] or "") for e in tight["entries"])
 
 
+def test_a_model_with_a_record_is_tried_before_a_cheaper_one_without(
+    service: Service, tiny_zoo: TinyZoo, archive: bytes
+) -> None:
+    view = raced(service, tiny_zoo, archive, "50img", crops=(100,))
+    (late,) = [e for e in view["entries"] if e["state"] == "failed"]
+    for seed in (1, 2):
+        other = service.sealed(zipped(class_folders(each=8, seed=seed)))["id"]
+        for entry in view["entries"]:
+            body = {"dataset": other, "model": entry["model"], "accuracy": 0.95 if entry is late else 0.3, "n_test": 90}
+            assert service.client.post("/v1/outcomes", json=body).status_code == 201
+    again = service.ranked(view["dataset"]["id"], [e["model_id"] for e in view["entries"]], budget="50img")
+    states = {e["model"]: e["state"] for e in again["entries"]}
+    assert states[late["model"]] == "done"
+    assert sorted(states.values()) == ["done", "done", "failed"]
+
+
 def test_every_rung_is_served_while_the_next_runs(service: Service, tiny_zoo: TinyZoo, archive: bytes) -> None:
     dataset = service.sealed(archive)["id"]
     service.add_models(tiny_zoo.good)

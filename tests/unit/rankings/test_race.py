@@ -5,7 +5,7 @@ import pytest
 
 from service.core.budget import Budget, budget_from
 from service.core.errors import InvalidRequest
-from service.rankings.race import MOST_LIKELY, TOP_K, Standing, judge, probabilities, rungs
+from service.rankings.race import MOST_LIKELY, TOP_K, Likely, Standing, in_turn, judge, probabilities, rungs
 from service.rankings.sampling import sample
 
 FULL = 2_000
@@ -123,6 +123,18 @@ def test_samples_are_nested_and_hold_every_class() -> None:
         assert counts.min() >= min(2, np.bincount(labels).min())
         if size >= 333:
             assert np.abs(counts - size * np.bincount(labels) / FULL).max() <= 2
+
+
+def test_the_cheapest_and_likeliest_go_first() -> None:
+    assert in_turn({"a": None, "b": 2.0, "c": 4.0}, {}, k=1) == ["b", "a", "c"]
+    costs: dict[str, float | None] = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}
+    alike = {ident: Likely(0.0, 1.0) for ident in costs}
+    assert in_turn(costs, alike, k=1) == ["a", "b", "c", "d"]
+    assert in_turn(costs, alike | {"c": Likely(9.0, 1.0)}, k=1)[0] == "c"  # four times as dear, and surely the best
+    assert in_turn(costs, alike | {"c": Likely(0.2, 1.0)}, k=1)[0] == "a"  # hardly more likely
+    assert in_turn(costs, alike | {"a": Likely(-9.0, 1.0)}, k=1)[:2] == ["b", "c"]
+    assert in_turn(costs, {"c": Likely(9.0, None)}, k=4) == ["a", "b", "c", "d"]  # all are wanted
+    assert in_turn({}, {}) == []
 
 
 def test_rungs_double_up_to_all_images() -> None:
