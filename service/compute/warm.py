@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from service.embeddings.model import StoreKey
 from zoo.catalog import ModelCard, Precision, extractor_id
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from zoo.extract import Extractor
     from zoo.loading import AnyExtractor
 
+log = structlog.get_logger(__name__)
 FOUND_BYTES = 1 << 30  # about eight models of 1280 features and 5,000 images
 NEW_SHARE = 0.1  # of the images: with more new ones neighbours are searched for again
 
@@ -32,7 +35,7 @@ class WarmModels:
     kept_bytes: int
     _kept: "OrderedDict[_Key, AnyExtractor]" = field(default_factory=OrderedDict)
     _batches: dict[_Key, int] = field(default_factory=dict)
-    _bytes: dict[_Key, int] = field(default_factory=dict)
+    _bytes: dict[_Key, int | None] = field(default_factory=dict)
 
     def load(
         self, card: ModelCard, /, *, device: "torch.device", cache_dir: Path, precision: Precision = "float32"
@@ -67,12 +70,17 @@ class WarmModels:
             self._batches[key] = batch_size(extractor, setting)
         return self._batches[key]
 
-    def forward_bytes(self, extractor: "AnyExtractor", /) -> int:
+    def forward_bytes(self, extractor: "AnyExtractor", /) -> int | None:
+        """None where it cannot be measured: for that, no model fails that has been embedded."""
         from zoo.memory import forward_bytes
 
         key = _key(extractor)
         if key not in self._bytes:
-            self._bytes[key] = forward_bytes(extractor)
+            try:
+                self._bytes[key] = forward_bytes(extractor)
+            except (RuntimeError, TypeError, NotImplementedError) as error:
+                log.warning("memory.unmeasured", model=extractor.card.name, error=f"{type(error).__name__}: {error}")
+                self._bytes[key] = None
         return self._bytes[key]
 
 
