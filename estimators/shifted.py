@@ -15,10 +15,12 @@ _BAND = 64  # rows of a block: wide enough for matrix products, narrow enough fo
 _REDUCED_FROM = 3 * _BAND
 _LONG = 8  # times its width, from which a panel is factored faster by matrix products
 _DEPENDENT = 0.1  # how far from orthonormal a panel's columns may come out of a round
+_WIDENED = 256  # rows of a float32 matrix that are taken to float64 together: they stay in the cache
 _AT_ONCE = 2**22  # numbers in the half-solved columns of the shifts that are taken together
 _FLOAT32_ROUNDING = 2.0**-24
-_LITTLE = 1e-3
-_SMALL_SHIFT = 1e-9  # of the norm: below it the trace of the inverse is taken from eigenvalues
+_APART = 0.03
+_LITTLE = 1e-3  # replicates of real features, rescaled in many ways, are then off by 0.001 of their spread at most
+_SMALL_SHIFT = 1e-9  # of the norm: below it float32 does not do, and traces are taken from eigenvalues
 
 _Steps = Iterator[tuple[slice, Tensor, Tensor | None]]
 
@@ -31,7 +33,8 @@ class ShiftedForm:
     that each shift costs one sweep over the blocks, several shifts at a time. Elsewhere the eigenvectors are computed.
 
     A matrix given in float32 is reduced and swept in float32 (good enough beside a standard error where `resolves` says
-    so); sums over the blocks are float64 either way.
+    so), but for the first panel, whose product and update are float64: they bring the large eigenvalues into the first
+    two blocks, and float32 rounds little of what is left. Sums over the blocks are float64 either way.
     """
 
     def __init__(self, matrix: Tensor, /) -> None:
@@ -66,14 +69,16 @@ class ShiftedForm:
         for start in range(0, self.size - _BAND, _BAND):
             below = slice(start + _BAND, self.size)
             panel = a[below, start : start + _BAND]
+            if start == 0:
+                panel = panel.to(torch.float64)
             v, t, left = _factored(panel) or _reflected(panel)
             rest = a[below, below]
             vt = v @ t
-            p = rest @ vt
+            p = _times(rest, vt)
             y = p.addmm_(v, vt.T @ p, alpha=-0.5)
-            rest.addmm_(torch.cat([v, y], 1), torch.cat([y, v], 1).T, alpha=-1)
+            _less(rest, torch.cat([v, y], 1), torch.cat([y, v], 1).T)
             a[start + _BAND : start + _BAND + left.shape[0], start : start + _BAND] = left
-            self._reflectors.append((start + _BAND, v, t))
+            self._reflectors.append((start + _BAND, v.to(a.dtype), t.to(a.dtype)))
 
     @property
     def nbytes(self) -> int:
@@ -84,10 +89,17 @@ class ShiftedForm:
         return sum(part.numel() * part.element_size() for part in held)
 
     def resolves(self, shift: float, /) -> bool:
-        """Whether rounding in float32, if the form was reduced in it, changes shifted eigenvalues little on average."""
+        """Whether rounding in float32, if the form was reduced in it, changes shifted eigenvalues little on average.
+
+        What was rounded is what the float64 panel left. Of that, the large eigenvalues in the block that it filled lie
+        apart from the small ones: their rounding hardly reaches those.
+        """
+        if self.rough and shift < _SMALL_SHIFT * self.norm:
+            return False
         if self.rough and shift < self._resolved:
+            rounded = self._squared_from(2) ** 0.5 + _APART * self._squared_from(1) ** 0.5
             try:
-                if _FLOAT32_ROUNDING * self.norm * self.inverse_trace(shift) >= _LITTLE * self.size:
+                if _FLOAT32_ROUNDING * rounded * self.inverse_trace(shift) >= _LITTLE * self.size:
                     return False
             except Degenerate:
                 return False
@@ -130,8 +142,11 @@ class ShiftedForm:
         """Sum of the squares of the matrix's entries."""
         if self._values is not None:
             return float(self._values.square().sum())
-        beside = sum(_squared(block) for block in self._below)
-        return sum(_squared(block) for block in self._blocks) + 2 * beside
+        return self._squared_from(0)
+
+    def _squared_from(self, first: int) -> float:
+        beside = sum(_squared(block) for block in self._below[first:])
+        return sum(_squared(block) for block in self._blocks[first:]) + 2 * beside
 
     def half_solve(self, rotated: Tensor, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor]]:
         """`L^-1 C` `[S, r, m]` for rotated columns C, `L L^T = A + shift I`, and `log det (A + shift I)` `[S]`.
@@ -238,6 +253,22 @@ class ShiftedForm:
             whole[low, high], whole[high, low] = block, block.T
         values: Tensor = torch.linalg.eigvalsh(whole).clamp_min(0.0)
         return values
+
+
+def _times(matrix: Tensor, columns: Tensor) -> Tensor:
+    """A matrix times columns, in the columns' precision."""
+    if matrix.dtype == columns.dtype:
+        return matrix @ columns
+    return torch.cat([some.to(columns.dtype) @ columns for some in torch.split(matrix, _WIDENED)])
+
+
+def _less(matrix: Tensor, left: Tensor, right: Tensor) -> None:
+    """Take the product of two factors from a matrix, in place, in the factors' precision."""
+    if matrix.dtype == left.dtype:
+        matrix.addmm_(left, right, alpha=-1)
+        return
+    for some, of in zip(torch.split(matrix, _WIDENED), torch.split(left, _WIDENED), strict=True):
+        some.copy_(some.to(left.dtype).addmm_(of, right, alpha=-1))
 
 
 def _squared(block: Tensor) -> float:

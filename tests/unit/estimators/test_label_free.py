@@ -117,6 +117,19 @@ def test_a_form_solves_what_the_matrix_does(size):
     assert float(torch.linalg.eigvalsh(matrix)[-1]) <= form.norm * (1 + 1e-12)
 
 
+@pytest.mark.parametrize(("large", "fine"), [(slice(0, 30), True), (slice(200, 300), False)])
+def test_float32_does_beside_large_eigenvalues_and_says_so_where_it_does_not(large, fine):
+    """A few large ones go with the first panel, in float64; more than it is wide are rounded beside the small ones."""
+    rows = torch.randn(900, 520, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    rows[:, large] *= 100
+    matrix = rows.T @ rows
+    shift = 0.01 * float(matrix.diagonal().median())
+    form = ShiftedForm(matrix.to(torch.float32))
+    expected = float((1 / (torch.linalg.eigvalsh(matrix) + shift)).sum())
+    assert form.resolves(shift) == fine
+    assert (abs(form.inverse_trace(shift) / expected - 1) < 1e-5) == fine
+
+
 @pytest.mark.parametrize("rank", [600, 90, 1])
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 def test_a_form_of_features_that_depend_on_each_other(rank, dtype, within):
