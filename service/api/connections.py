@@ -7,6 +7,7 @@ import h11
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from service.api.ahead import Ahead
 from service.core.settings import ServerSettings
 
 HEAD_SECONDS = 10.0
@@ -25,6 +26,11 @@ class Impatient(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._expect_head()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.scope is not None:  # of the request whose head has just come; its task begins after this
+            self.scope["state"].setdefault("ahead", Ahead(self))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()

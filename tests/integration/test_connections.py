@@ -2,44 +2,25 @@
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-import uvicorn
 
-from service.api.app import create_app
 from service.api.connections import HEAD_SECONDS, server_config
 from service.core.settings import ServerSettings
-from tests.helpers.service import settings_for, wait_until
+from tests.helpers.listening import listening
+from tests.helpers.service import settings_for
 
 PATIENCE = 0.5
 KEPT_ALIVE_SECONDS = 5.0  # uvicorn's own, after an answer
 ASK = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
-@contextmanager
-def listening(data_dir: Path) -> Iterator[int]:
-    settings = settings_for(data_dir, None)
-    settings = settings.model_copy(update={"server": ServerSettings(receive_seconds=PATIENCE)})
-    server = uvicorn.Server(server_config(create_app(settings), settings.server))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            wait_until(lambda: server.started, why="the server starts")
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with listening(tmp_path_factory.mktemp("connections") / "data") as port:
+    settings = settings_for(tmp_path_factory.mktemp("connections") / "data", None)
+    with listening(settings.model_copy(update={"server": ServerSettings(receive_seconds=PATIENCE)})) as port:
         yield port
 
 

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from service.api.bodies import received
 from service.api.deps import App, AppDep, ProjectDep, ReaderDep
 from service.api.etags import MatchDep
 from service.api.once import Made, Once, OnceDep
@@ -20,7 +21,7 @@ from service.datasets.admission import admit_archive
 from service.datasets.limits import Limits
 from service.datasets.schemas import DatasetPage, DatasetView, VersionCreate
 from service.datasets.text_tables import TextColumns, admit_texts
-from service.datasets.uploads import Upload, receive
+from service.datasets.uploads import Upload
 from service.inspections import service as inspections
 from service.rankings import service as rankings
 
@@ -61,7 +62,7 @@ async def upload_dataset(
     """Streams the raw body to disk and looks at the archive's structure; a worker then checks every image.
 
     With `text_column` the body is a table of texts, one a row, and the dataset's modality is `text`."""
-    upload = await receive(request.stream(), app.settings.upload_root, max_bytes=app.settings.uploads.max_upload_bytes)
+    upload = await received(request, app.settings)
     return await run_in_threadpool(
         _accept, app, project, once, upload, name, TextColumns.asked(text_column, label_column)
     )
@@ -140,10 +141,7 @@ async def make_version(
     again; a worker makes the version."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     as_json = kind == "application/json"
-    cap = app.settings.uploads.max_upload_bytes
-    upload = await receive(
-        request.stream(), app.settings.upload_root, max_bytes=min(cap, MAX_CHANGES_BYTES) if as_json else cap
-    )
+    upload = await received(request, app.settings, max_bytes=MAX_CHANGES_BYTES if as_json else None)
     return await run_in_threadpool(_accept_version, app, project, once, dataset, upload, name, as_json=as_json)
 
 

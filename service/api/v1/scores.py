@@ -9,10 +9,11 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
+from service.api.bodies import received
 from service.api.deps import App, AppDep, ProjectDep
 from service.api.once import Made, Once, OnceDep
 from service.api.quotas import check_tasks
-from service.datasets.uploads import Upload, receive
+from service.datasets.uploads import Upload
 from service.scoring import service as scoring
 from service.scoring.panel import OWN_FEATURES_PANEL, chosen
 from service.scoring.schemas import ScoringView
@@ -52,7 +53,7 @@ async def score_features(
 ) -> ScoringView:
     """Computed by a worker. With `Prefer: wait=30` the answer is the result, if it is ready by then."""
     names = chosen(estimators.split(",") if estimators else None, default=OWN_FEATURES_PANEL)
-    upload = await receive(request.stream(), app.settings.upload_root, max_bytes=app.settings.uploads.max_upload_bytes)
+    upload = await received(request, app.settings)
     view = await run_in_threadpool(_accept, app, project, once, upload, names)
     wanted = _PREFER_WAIT.search(prefer or "")
     if wanted:
