@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from h11._readers import ContentLengthReader
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -27,10 +25,12 @@ class Ahead:
         Opened in the event loop. Until it is closed, nothing may be received in the usual way.
         """
         transport, connection = self._protocol.transport, self._protocol.conn
-        reader = connection._reader
+        # Names that h11 keeps to itself: where another version has them not, all is read in the usual way.
+        reader: Any = getattr(connection, "_reader", None)
         if (
-            not isinstance(reader, ContentLengthReader)
-            or connection._receive_buffer
+            type(reader).__name__ != "ContentLengthReader"
+            or not hasattr(reader, "_remaining")
+            or len(getattr(connection, "_receive_buffer", b"?"))
             or self._protocol.cycle.body
             or self._protocol.scheme != "http"
             or transport.is_closing()
