@@ -174,12 +174,10 @@ def _near(view: View, parent: View) -> Leverages:
     shift = _shift(view, shrinkage)
     sample = torch.linspace(0, view.n - 1, _SAMPLED, device=index.device).round().to(torch.int64)
     v = (rows[index[sample]].to(torch.float64) - view.means[classes[sample]]).T
-    solved = view.solve_within(torch.cat([view.means.T, v], 1), shift)
-    weights, turned = solved[:, : view.n_classes], solved[:, view.n_classes :]
+    weights, exact = view.solve_within(v, shift)
     offsets = view.means @ weights
     # in the rows' own precision and over all of them: an error of 1e-6 is nothing beside a standard error, a copy is
     products = (rows @ weights.to(rows.dtype))[index] - offsets.to(rows.dtype)[classes]
-    exact = (v * turned).sum(0)
     ratio = float(exact.sum() / before.leverage[index[sample]].sum())
     return Leverages(shrinkage, shift, norms, before.leverage[index] * ratio, products, offsets, classes)
 

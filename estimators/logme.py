@@ -125,13 +125,11 @@ def _total_terms(view: View) -> tuple[Terms, float, float]:
 
     def from_total(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
         shares, logdets = [], []
-        for half, logdet in view.half_solved(taus):
-            centre = half[:, :, -1:]
-            own = half[:, :, :-1].square().sum(1, dtype=torch.float64)
-            across = (half[:, :, :-1] * centre).sum(1, dtype=torch.float64) / counts.sqrt()
-            size = 1 + n * centre.square().sum((1, 2), dtype=torch.float64)
+        for squares, products, logdet in view.norms(taus):
+            across = products[:, :-1] / counts.sqrt()
+            size = 1 + n * squares[:, -1]
             rest = counts * (1 / n - n * (across - 1 / n).square() / size[:, None])
-            shares.append(1 - own - rest)
+            shares.append(1 - squares[:, :-1] - rest)
             logdets.append(logdet + size.log())
         return torch.cat(shares), torch.cat(logdets)
 

@@ -19,6 +19,7 @@ _WIDENED = 256  # rows of a float32 matrix that are taken to float64 together: t
 _AT_ONCE = 2**22  # numbers in the half-solved columns of the shifts that are taken together
 _FLOAT32_ROUNDING = 2.0**-24
 _APART = 0.03
+_LED = 0.5
 _LITTLE = 1e-3  # replicates of real features, rescaled in many ways, are then off by 0.001 of their spread at most
 _SMALL_SHIFT = 1e-9  # of the norm: below it float32 does not do, and traces are taken from eigenvalues
 
@@ -33,14 +34,15 @@ class ShiftedForm:
     that each shift costs one sweep over the blocks, several shifts at a time. Elsewhere the eigenvectors are computed.
 
     A matrix given in float32 is reduced and swept in float32 (good enough beside a standard error where `resolves` says
-    so), but for the first panel, whose product and update are float64: they bring the large eigenvalues into the first
-    two blocks, and float32 rounds little of what is left. Sums over the blocks are float64 either way.
+    so). A few large eigenvalues come into the first two blocks with the first panel; a `careful` form reduces that one
+    in float64, and float32 rounds little of what is left. Sums over the blocks are float64 either way.
     """
 
-    def __init__(self, matrix: Tensor, /) -> None:
+    def __init__(self, matrix: Tensor, /, *, careful: bool = False) -> None:
         """Factor a symmetric `[r, r]` float64 or float32 matrix (left unchanged)."""
         self.size = int(matrix.shape[0])
         self.rough = matrix.dtype == torch.float32
+        self._careful = careful
         self._precision = matrix.dtype
         self._device = matrix.device
         self._values: Tensor | None = None
@@ -69,7 +71,7 @@ class ShiftedForm:
         for start in range(0, self.size - _BAND, _BAND):
             below = slice(start + _BAND, self.size)
             panel = a[below, start : start + _BAND]
-            if start == 0:
+            if self._careful and start == 0:
                 panel = panel.to(torch.float64)
             v, t, left = _factored(panel) or _reflected(panel)
             rest = a[below, below]
@@ -91,13 +93,15 @@ class ShiftedForm:
     def resolves(self, shift: float, /) -> bool:
         """Whether rounding in float32, if the form was reduced in it, changes shifted eigenvalues little on average.
 
-        What was rounded is what the float64 panel left. Of that, the large eigenvalues in the block that it filled lie
-        apart from the small ones: their rounding hardly reaches those.
+        What was rounded is everything, or what a float64 panel left. Of that, the large eigenvalues in the block that
+        the panel filled lie apart from the small ones: their rounding hardly reaches those.
         """
         if self.rough and shift < _SMALL_SHIFT * self.norm:
             return False
         if self.rough and shift < self._resolved:
-            rounded = self._squared_from(2) ** 0.5 + _APART * self._squared_from(1) ** 0.5
+            rounded = self._squared_from(0) ** 0.5
+            if self._careful:
+                rounded = self._squared_from(2) ** 0.5 + _APART * self._squared_from(1) ** 0.5
             try:
                 if _FLOAT32_ROUNDING * rounded * self.inverse_trace(shift) >= _LITTLE * self.size:
                     return False
@@ -144,6 +148,11 @@ class ShiftedForm:
             return float(self._values.square().sum())
         return self._squared_from(0)
 
+    @property
+    def led(self) -> bool:
+        """Whether the first two blocks hold most of the matrix: whether a careful form of its like pays."""
+        return self._values is None and self._squared_from(2) < _LED**2 * self._squared_from(0)
+
     def _squared_from(self, first: int) -> float:
         beside = sum(_squared(block) for block in self._below[first:])
         return sum(_squared(block) for block in self._blocks[first:]) + 2 * beside
@@ -163,16 +172,45 @@ class ShiftedForm:
                 values = self._values.clamp_min(0.0) + added[:, None]
                 yield rotated / values.sqrt()[:, :, None], values.log().sum(1)
 
+    def norms(self, rotated: Tensor, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of the columns of `half_solve`: their squares `[S, m]`, their products with the last `[S, m]`; and `log det`.
+
+        Summed block by block, while a block is in the cache.
+        """
+        if self._values is not None:
+            for half, logdet in self.half_solve(rotated, shifts):
+                yield half.square().sum(1), (half * half[:, :, -1:]).sum(1), logdet
+            return
+        rotated = rotated.to(self._precision)
+        step = max(1, _AT_ONCE // max(1, rotated.numel()))
+        for start in range(0, len(shifts), step):
+            added = torch.tensor(shifts[start : start + step], dtype=torch.float64)
+            logdet = torch.zeros_like(added)
+            own = logdet.new_zeros(len(added), rotated.shape[1])
+            across = torch.zeros_like(own)
+            for _, part, grown in self._swept(rotated, added):
+                own += part.square().sum(1)
+                across += (part.mT @ part[:, :, -1:]).squeeze(2)
+                logdet += grown
+            yield own, across, logdet
+
     def _sweep(self, rotated: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
         out = rotated.new_empty(len(added), *rotated.shape)
         logdet = torch.zeros_like(added)
+        for rows, part, grown in self._swept(rotated, added):
+            out[:, rows] = part
+            logdet += grown
+        return out, logdet
+
+    def _swept(self, rotated: Tensor, added: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Block by block: rows, the half-solved columns there, and what the block adds to `log det`."""
         previous = rotated[:0]
         for rows, factor, beside in self._steps(added):
-            right = rotated[rows] if beside is None else rotated[rows] - beside.mT @ previous
-            previous = torch.linalg.solve_triangular(factor, right.expand(len(added), -1, -1), upper=False)
-            out[:, rows] = previous
-            logdet += 2 * factor.diagonal(dim1=1, dim2=2).to(torch.float64).log().sum(1)
-        return out, logdet
+            right = rotated[rows].expand(len(added), -1, -1)
+            if beside is not None:
+                right = torch.baddbmm(right, beside.mT, previous, alpha=-1)
+            previous = torch.linalg.solve_triangular(factor, right, upper=False)
+            yield rows, previous, 2 * factor.diagonal(dim1=1, dim2=2).to(torch.float64).log().sum(1)
 
     def _steps(self, added: Tensor) -> _Steps:
         """Block by block: rows, Cholesky factor of the block less what came before, and the block above it.
@@ -213,10 +251,7 @@ class ShiftedForm:
 
     def quadratics(self, rotated: Tensor, shifts: Sequence[float], /) -> tuple[Tensor, Tensor]:
         """`c^T (A + shift I)^-1 c` `[S, m]` for rotated columns c `[r, m]`, and `log det (A + shift I)` `[S]`."""
-        forms, logdets = zip(
-            *((half.square().sum(1, dtype=torch.float64), logdet) for half, logdet in self.half_solve(rotated, shifts)),
-            strict=True,
-        )
+        forms, _, logdets = zip(*self.norms(rotated, shifts), strict=True)
         return torch.cat(forms), torch.cat(logdets)
 
     def inverse_trace(self, shift: float, /) -> float:

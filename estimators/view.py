@@ -188,7 +188,10 @@ class View:
         """T, prepared for shifted systems; with a block left out, in float32 until a shift is too small (`form_at`)."""
         if self._forms is not None and self._block in self._forms:
             return self._forms[self._block]
-        found = ShiftedForm(self._rough_total if self._may_be_rough else self.total)
+        if self._may_be_rough and self.parent is not None:
+            found = ShiftedForm(self._rough_total, careful=self.parent.form.led)
+        else:
+            found = ShiftedForm(self.total)
         if self._forms is not None:
             self._forms[self._block] = found
         return found
@@ -222,6 +225,10 @@ class View:
     def half_solved(self, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor]]:
         """`L^-1 rotated` `[S, r, C + 1]` and `log det (T + shift I)` `[S]`, a few shifts at a time."""
         return self.form_at(min(shifts)).half_solve(self.rotated, shifts)
+
+    def norms(self, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Squares of these columns `[S, C + 1]`, their products with the mean's, and `log det (T + shift I)` `[S]`."""
+        return self.form_at(min(shifts)).norms(self.rotated, shifts)
 
     def mean_products(self, shifts: Sequence[float], /) -> tuple[Tensor, Tensor]:
         """`M (W + shift I)^-1 M^T` `[S, C, C]` for the class means M, and `log det (W + shift I)` `[S]`."""
@@ -267,17 +274,22 @@ class View:
         form = ShiftedForm(self.within)
         return form, form.rotate(self.means.T)
 
-    def solve_within(self, columns: Tensor, shift: float, /) -> Tensor:
-        """`(W + shift I)^-1 C` `[r, m]` for columns in working coordinates."""
-        form = self.form_at(shift)
-        offsets = self.rotated[:, :-1]
-        solved = form.solve(torch.cat([offsets, form.rotate(columns)], 1), shift)
-        along, own = solved[:, : self.n_classes], solved[:, self.n_classes :]
+    def solve_within(self, columns: Tensor, shift: float, /) -> tuple[Tensor, Tensor]:
+        """`(W + shift I)^-1 M^T` `[r, C]`, M the class means, and `c^T (W + shift I)^-1 c` for columns c `[r, m]`."""
+        n_classes, form = self.n_classes, self.form_at(shift)
+        turned = form.rotate(columns)
+        solved = form.solve(torch.cat([self.rotated, turned], 1), shift)
+        offsets, along, own = self.rotated[:, :n_classes], solved[:, :n_classes], solved[:, n_classes + 1 :]
         factor = self._rest((offsets.T @ along)[None])
         if factor is None:
-            form, _ = self._within_form
-            return form.unrotate(form.solve(form.rotate(columns), shift))
-        return form.unrotate(own + along @ torch.cholesky_solve(offsets.T @ own, factor[0]))
+            form, means = self._within_form
+            turned = form.rotate(columns)
+            solved = form.solve(torch.cat([means, turned], 1), shift)
+            return form.unrotate(solved[:, :n_classes]), (turned * solved[:, n_classes:]).sum(0)
+        means = along / self.counts.sqrt() + solved[:, n_classes, None]
+        means += along @ torch.cholesky_solve(offsets.T @ means, factor[0])
+        beside = torch.linalg.solve_triangular(factor[0], offsets.T @ own, upper=False)
+        return form.unrotate(means), (turned * own).sum(0) + beside.square().sum(0)
 
     @property
     def row_classes(self) -> Tensor:

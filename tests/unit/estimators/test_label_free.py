@@ -124,7 +124,7 @@ def test_float32_does_beside_large_eigenvalues_and_says_so_where_it_does_not(lar
     rows[:, large] *= 100
     matrix = rows.T @ rows
     shift = 0.01 * float(matrix.diagonal().median())
-    form = ShiftedForm(matrix.to(torch.float32))
+    form = ShiftedForm(matrix.to(torch.float32), careful=True)
     expected = float((1 / (torch.linalg.eigvalsh(matrix) + shift)).sum())
     assert form.resolves(shift) == fine
     assert (abs(form.inverse_trace(shift) / expected - 1) < 1e-5) == fine
