@@ -187,7 +187,7 @@ def _slices(n: int) -> list[slice]:
 
 
 def _about(rows: Tensor, classes: Tensor, means: Tensor, part: slice) -> Tensor:
-    return rows[part].to(torch.float64) - means[classes[part]]
+    return rows[part].to(torch.float64, copy=True).sub_(means[classes[part]])
 
 
 def _shrinkage(view: View, norms: Tensor) -> float:

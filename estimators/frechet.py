@@ -9,6 +9,7 @@ from torch import Tensor
 
 from estimators.blocks import BlockMoments
 from estimators.errors import Degenerate, InvalidInput
+from estimators.linalg import add_gram, symmetrise
 from estimators.moments import ClassMoments
 from estimators.score import Score
 from estimators.shared import Options, Value, evaluate_case, make_case
@@ -136,8 +137,10 @@ def _value_and_gradient(view: View, reference: ClassMoments) -> tuple[float, Ten
     root = root if isinstance(root, Tensor) else _root(reference)
     values, vectors = torch.linalg.eigh(_between_roots(view, root))
     kept = values > view.n * 2.2e-16 * values[-1]
-    mapped = (root @ vectors[:, kept]) / values[kept] ** 0.25
-    found = (float(values.clamp_min(0).sqrt().sum()), 0.5 * (mapped @ mapped.T))
+    mapped = (root @ vectors[:, kept]).div_(values[kept] ** 0.25)
+    gradient = torch.zeros(view.dim, view.dim, dtype=torch.float64, device=mapped.device)
+    add_gram(gradient, mapped.T, 0.5)
+    found = (float(values.clamp_min(0).sqrt().sum()), symmetrise(gradient))
     view.memo["frechet:gradient"] = found
     return found
 

@@ -71,9 +71,10 @@ def separation(view: View, mixing: Tensor, /) -> Value:
     means = mixing @ (m.sums / view.counts[:, None]) / math.sqrt(unit)
     half_logs = 0.5 * variances.log().sum(1)
     distances = []
+    halves = 0.5 * variances
     for a in range(view.n_classes - 1):
-        mixed = 0.5 * (variances[a + 1 :] + variances[a])
-        apart = ((means[a + 1 :] - means[a]).square_() / mixed).sum(1)
+        mixed = halves[a + 1 :] + halves[a]
+        apart = (means[a + 1 :] - means[a]).square_().div_(mixed).sum(1)
         spread = _log_products(mixed) - half_logs[a + 1 :] - half_logs[a]
         distances.append(apart / 8 + spread / 2)
     all_pairs = torch.cat(distances)

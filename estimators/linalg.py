@@ -15,7 +15,7 @@ def gram(rows: Tensor, shift: Tensor, /) -> Tensor:
     """Sum of `(x - shift)(x - shift)^T` over rows `[N, D]`, float64."""
     total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
     for start in range(0, rows.shape[0], _CHUNK):
-        add_gram(total, rows[start : start + _CHUNK].to(torch.float64) - shift)
+        add_gram(total, rows[start : start + _CHUNK].to(torch.float64, copy=True).sub_(shift))
     return symmetrise(total)
 
 

@@ -190,7 +190,7 @@ class ClassMoments:
             return
         rows = self._need_rows()
         for start in range(0, self.n, _CHUNK):
-            add_gram(total, rows[start : start + _CHUNK].to(torch.float64) - self.shift, sign)
+            add_gram(total, rows[start : start + _CHUNK].to(torch.float64, copy=True).sub_(self.shift), sign)
 
     def __sub__(self, other: ClassMoments) -> ClassMoments:
         """Moments of the images of `self` that are not among those of `other`, which must be a subset of them."""
