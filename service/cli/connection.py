@@ -116,7 +116,7 @@ def _served(context: "WorkerContext") -> Iterator[Client]:
             thread.join()
 
 
-LOCAL = frozenset({"serve", "worker", "demo", "db", "doctor", "store", "keys", "finetune"})
+LOCAL = frozenset({"serve", "worker", "demo", "db", "doctor", "store", "keys"})
 NEITHER = frozenset({"estimators"})  # the same everywhere
 
 

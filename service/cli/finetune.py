@@ -1,58 +1,44 @@
 """`zooscout finetune`: what a ranking predicts, measured."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from service.cli.connection import connected, target
 from service.cli.embedded import PROJECT, embedded
 from service.cli.exits import Exit
 from service.cli.output import err, fail, out, print_json
+from service.client.finetunings import Finetuning, FinetuningPlan, FinetuningResult
 from service.datasets import repository as dataset_rows
 from service.datasets import service as datasets
+from service.finetunings.schemas import RecipeName
 from service.models import repository as models
 from service.models.schemas import ModelFilter
-from service.outcomes import service as outcomes
-from service.outcomes.schemas import OutcomeCreate, OutcomeView
 from service.worker.context import WorkerContext
+from service.worker.finetuning import best_first, measured, plan_of, read_sets, recipe_named, within
 from zoo.catalog import ModelCard
 
 if TYPE_CHECKING:
     from service.compute.finetuning import Sets
     from service.compute.training import Recipe
 
-SOURCE = "zooscout finetune"
 
-
-@dataclass(slots=True)
-class Measured:
-    """One line of the answer; either `accuracy` or `error` is there."""
-
-    model: str
-    accuracy: float | None = None
-    interval: list[float] | None = None
-    probe: float | None = None
-    learning_rate: float | None = None
-    epoch: int | None = None
-    seconds: float | None = None
-    outcome_id: str | None = None
-    measured_before: bool = False
-    error: str | None = None
-
-
-class BudgetSpent(Exception):
-    """The seconds are over."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    dataset: str
+    plan: FinetuningPlan
+    results: list[FinetuningResult]
 
 
 def finetune(
     dataset: Annotated[str, typer.Argument(help="id or name of a sealed dataset; `zooscout datasets add` makes one")],
     model_globs: Annotated[list[str], typer.Argument(metavar="MODEL", help="names or ids; a glob such as 'resnet*'")],
     recipe: Annotated[
-        Literal["fast", "default"],
+        RecipeName,
         typer.Option(help="fast: one learning rate, 3 epochs, 1000 images; default: two, 6 epochs, 5000 images"),
     ] = "default",
     budget: Annotated[
@@ -67,33 +53,77 @@ def finetune(
     which predictions learn; what the same recipe measured before is not measured again. The interval (90 %, Wilson)
     says what so few test images leave open.
 
-    Works on the CPU of this machine. Exit status: 0 when every model was measured, 6 when some were not, 1 when none.
+    Works on the CPU of this machine; with --url the service does it, after all that someone waits for. Exit status: 0
+    when every model was measured, 6 when some were not, 1 when none.
 
     Example: zooscout finetune flowers resnet18.a1_in1k 'efficientnet_lite*' --recipe fast
     """
+    measure = _here if target()[0] is None else _there
+    done = measure(dataset, model_globs, recipe, budget)
+    if as_json:
+        results = [asdict(result) for result in done.results]
+        print_json({"dataset": done.dataset, **asdict(done.plan), "results": results})
+    else:
+        _print(done)
+    failed = sum(result.error is not None for result in done.results)
+    if failed:
+        raise typer.Exit(Exit.FAILED if failed == len(done.results) else Exit.SOME_FAILED)
+
+
+def _there(dataset: str, globs: list[str], recipe: RecipeName, budget: float | None) -> Done:
+    with connected() as at, _bars() as bars:
+        names: list[str] = []
+        for glob in globs:
+            if not any(sign in glob for sign in "*?["):
+                names.append(glob)
+                continue
+            found = at.client.models(ModelFilter(name=glob, modality="image"), limit=1000).items
+            if not found:
+                fail(f"No model matches '{glob}'; `zooscout models ls` shows those there are.", status=Exit.NOT_FOUND)
+            names += [model.name for model in found]
+        asked = at.client.start_finetuning(dataset, names, recipe=recipe, budget_seconds=budget)
+        bar = bars.add_task("waiting for a worker", total=None)
+
+        def watch(now: Finetuning) -> None:
+            shown = now.progress
+            if shown.get("stage"):
+                bars.update(bar, description=shown["stage"], completed=shown["done"], total=shown["total"])
+
+        try:
+            view = at.settle([asked.id], lambda: at.client.finetuning(asked.id), lambda now: now.ended, watch)
+        except KeyboardInterrupt:
+            err.print(
+                f"It goes on in the service as {asked.id}: the same command takes up what it has measured by then, and "
+                f"DELETE /v1/finetunings/{asked.id} stops it.",
+                markup=False,
+            )
+            raise
+    if view.state == "failed" or view.plan is None:
+        error = view.error or {"title": "It was stopped", "detail": f"its state is {view.state}."}
+        fail(f"{error['title']}: {error['detail']}")
+    return Done(view.dataset, view.plan, list(view.results))
+
+
+def _here(dataset: str, globs: list[str], recipe: RecipeName, budget: float | None) -> Done:
     began = time.monotonic()
     with embedded() as context:
-        cards, row_id, name = _chosen(context, dataset, model_globs)
-        from service.compute import finetuning
-
-        chosen = {"fast": finetuning.FAST, "default": finetuning.DEFAULT}[recipe]
+        cards, row_id, name = _chosen(context, dataset, globs)
+        chosen = recipe_named(recipe)
+        left = within(began, budget)
         with _bars() as bars:
-
-            def left() -> None:
-                if budget is not None and time.monotonic() - began > budget:
-                    raise BudgetSpent
-
             data = _data(context, row_id, chosen, bars)
-            results = [_measured(context, row_id, card, data, chosen, bars, left, budget) for card in cards]
-    results.sort(key=lambda r: -1.0 if r.accuracy is None else r.accuracy, reverse=True)
-    numbers = {"train": len(data.train), "test": len(data.test), "tested_on": data.tested_on, "sampled": data.sampled}
-    if as_json:
-        print_json({"dataset": name, "recipe": asdict(chosen), **numbers, "results": [asdict(r) for r in results]})
-    else:
-        _print(name, chosen, data, results)
-    failed = sum(result.error is not None for result in results)
-    if failed:
-        raise typer.Exit(Exit.FAILED if failed == len(results) else Exit.SOME_FAILED)
+            results = []
+            for card in cards:
+                bar = bars.add_task(card.name, total=None)
+
+                def look(done: int, total: int, bar: TaskID = bar) -> None:
+                    bars.update(bar, completed=done, total=total)
+                    left()
+
+                results.append(measured(context, PROJECT, row_id, card, data, chosen, look))
+                bars.remove_task(bar)
+    plan = FinetuningPlan(**plan_of(data, chosen).model_dump())
+    return Done(name, plan, [FinetuningResult(**result.model_dump()) for result in best_first(results)])
 
 
 def _chosen(context: WorkerContext, dataset: str, globs: list[str]) -> tuple[list[ModelCard], str, str]:
@@ -119,16 +149,12 @@ def _chosen(context: WorkerContext, dataset: str, globs: list[str]) -> tuple[lis
 
 
 def _data(context: WorkerContext, dataset_id: str, recipe: "Recipe", bars: Progress) -> "Sets":
-    from service.compute.finetuning import TooFewImages, sets
-    from service.datasets.manifest import read_manifest
+    from service.compute.finetuning import TooFewImages
 
     bar = bars.add_task("reading images", total=None)
     try:
-        return sets(
-            read_manifest(context.manifest_path(PROJECT, dataset_id)),
-            lambda value: context.blobs.path(PROJECT, value.hex()).read_bytes(),
-            recipe,
-            look=lambda done, total: bars.update(bar, completed=done, total=total),
+        return read_sets(
+            context, PROJECT, dataset_id, recipe, lambda done, total: bars.update(bar, completed=done, total=total)
         )
     except TooFewImages as error:
         fail(f"The dataset cannot be fine-tuned on: {error}.")
@@ -136,94 +162,27 @@ def _data(context: WorkerContext, dataset_id: str, recipe: "Recipe", bars: Progr
         bars.remove_task(bar)
 
 
-def _measured(
-    context: WorkerContext,
-    dataset_id: str,
-    card: ModelCard,
-    data: "Sets",
-    recipe: "Recipe",
-    bars: Progress,
-    left: Callable[[], None],
-    budget: float | None,
-) -> Measured:
-    from service.compute.finetuning import TooFewImages, measure
-    from service.compute.training import Diverged
-    from zoo.errors import ZooError
-
-    known = _known(context, dataset_id, card, recipe)
-    if known is not None:
-        return Measured(card.name, known.accuracy, known.interval, outcome_id=known.id, measured_before=True)
-    bar = bars.add_task(card.name, total=None)
-
-    def look(done: int, total: int) -> None:
-        bars.update(bar, completed=done, total=total)
-        left()
-
-    try:
-        found = measure(card, data, recipe, cache_dir=context.settings.weights_cache, look=look)
-    except BudgetSpent:
-        return Measured(card.name, error=f"not measured: the budget of {budget:g} s was spent")
-    except (ZooError, Diverged, TooFewImages) as error:
-        return Measured(card.name, error=str(error))
-    finally:
-        bars.remove_task(bar)
-    with context.database.write() as session:
-        recorded = outcomes.record(
-            session,
-            PROJECT,
-            [
-                OutcomeCreate(
-                    dataset=dataset_id,
-                    model=card.name,
-                    accuracy=found.accuracy,
-                    n_test=found.n_test,
-                    recipe=recipe.id,
-                    source=SOURCE,
-                )
-            ],
-            weights_sha256=found.weights_sha256,
-            extractor_id=found.extractor_id,
-        ).items[0]
-    return Measured(
-        card.name,
-        found.accuracy,
-        recorded.interval,
-        found.probe,
-        found.chosen.rate,
-        found.chosen.epoch,
-        round(found.seconds, 1),
-        recorded.id,
-    )
-
-
-def _known(context: WorkerContext, dataset_id: str, card: ModelCard, recipe: "Recipe") -> OutcomeView | None:
-    """What this very recipe gave before for the weights that the card is pinned to."""
-    with context.database.read() as session:
-        page = outcomes.list_outcomes(session, PROJECT, dataset=dataset_id, model=card.name, recipe=recipe.id, limit=1)
-    of_these = [o for o in page.items if o.source == SOURCE and o.weights_sha256 == card.weights.sha256]
-    return of_these[0] if of_these else None
-
-
-def _print(name: str, recipe: "Recipe", data: "Sets", results: list[Measured]) -> None:
+def _print(done: Done) -> None:
+    plan, recipe = done.plan, done.plan.recipe
     table = Table(
-        title=f"{name}: fine-tuned on {len(data.train)} images, measured on {len(data.test)} ({data.tested_on})",
-        caption=f"Recipe {recipe.id}: {recipe.side} px, {recipe.epochs} epochs, learning rates "
-        f"{', '.join(f'{rate:g}' for rate in recipe.rates)}. probe: a ridge head alone, on all training images."
-        + (" A sample of the dataset's images was used." if data.sampled else ""),
+        title=f"{done.dataset}: fine-tuned on {plan.train} images, measured on {plan.test} ({plan.tested_on})",
+        caption=f"Recipe {recipe['id']}: {recipe['side']} px, {recipe['epochs']} epochs, learning rates "
+        f"{', '.join(f'{rate:g}' for rate in recipe['rates'])}. probe: a ridge head alone, on all training images."
+        + (" A sample of the dataset's images was used." if plan.sampled else ""),
         title_justify="left",
         caption_justify="left",
     )
     for column in ("model", "accuracy", "90 % interval", "probe", "rate", "epoch", "seconds"):
         table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
-    for found in results:
+    for found in done.results:
         table.add_row(found.model, *_cells(found))
     out.print(table)
-    for found in results:
+    for found in done.results:
         if found.error is not None:
             err.print(f"[red]failed[/] {found.model}: {found.error}", markup=True, soft_wrap=True)
 
 
-def _cells(found: Measured) -> list[str]:
+def _cells(found: FinetuningResult) -> list[str]:
     if found.accuracy is None or found.interval is None:
         return ["–"]
     shown: list[Any] = [f"{found.accuracy:.1%}", "{:.1%} – {:.1%}".format(*found.interval)]

@@ -11,6 +11,7 @@ from service.client import results as r
 from service.client import webhooks as wh
 from service.client.both import Both
 from service.client.errors import ApiProblem
+from service.client.finetunings import FinetuningEndpoints
 from service.client.flows import Download, Flow, Progress, Upload, Wanted, ask, paged, tell, wait
 from service.client.packing import packed
 from service.datasets.names import Split
@@ -341,7 +342,7 @@ def estimators_agreement() -> Flow[Agreement]:
     return ask(Agreement, "GET", "/v1/estimators/agreement")
 
 
-class Endpoints:
+class Endpoints(FinetuningEndpoints):
     add_model = Both(add_model)
     model = Both(model)
     wait_for_model = Both(wait_for_model)

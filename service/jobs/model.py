@@ -16,6 +16,7 @@ class TaskKind(StrEnum):
     INSPECT = "inspect"  # what one model's embeddings say of a dataset
     SCORE = "score"  # score features that a user brought
     PRESCORE = "prescore"  # plan a prescore, or note what has ended of it
+    FINETUNE = "finetune"  # train models on a dataset and record what they reach
     SIGN = "sign"  # which datasets one is like, by a small model
     COLLECT = "collect"  # remove files that no row needs
 

@@ -291,6 +291,17 @@ def get_task(session: Session, project_id: str, task_id: str, /, *, kind: TaskKi
     return TaskView(row.id, kind, TaskState(row.state), row.payload, row.progress, row.error)
 
 
+def task_of(session: Session, project_id: str, subject_id: str, /, *, kind: TaskKind) -> TaskView:
+    """Of a subject that is a task's own."""
+    query = select(TaskRow).where(
+        TaskRow.subject_id == subject_id, TaskRow.project_id == project_id, TaskRow.kind == kind
+    )
+    row = session.scalars(query).one_or_none()
+    if row is None:
+        raise NotFound(str(kind), subject_id)
+    return TaskView(row.id, kind, TaskState(row.state), row.payload, row.progress, row.error)
+
+
 def tasks_of(session: Session, subject_id: str, /) -> list[TaskView]:
     rows = session.scalars(select(TaskRow).where(TaskRow.subject_id == subject_id).order_by(TaskRow.created_at))
     return [TaskView(r.id, TaskKind(r.kind), TaskState(r.state), r.payload, r.progress, r.error) for r in rows]

@@ -14,6 +14,7 @@ from zoo.catalog import ModelCard
 SLACK = 10.0  # times what was measured
 UNMEASURED_SECONDS = 5.0  # an image, of a model that says nothing of its cost
 MACS_PER_SECOND = 1e9  # of a model that nobody has timed on such a device: any core does more
+TRAINING_PASSES = 40  # forward and backward, of the longest recipe
 READ_BYTES_PER_SECOND = 500_000
 
 
@@ -24,6 +25,8 @@ def seconds_for(context: WorkerContext, task: Task, device: str, /) -> float:
             return floor + _embedding_seconds(context, task, device)
         case TaskKind.INSPECT:
             return floor + allowance(int(task.payload.get("images", 0)), [(None, None)])
+        case TaskKind.FINETUNE:
+            return floor + _training_seconds(context, task)
         case TaskKind.INGEST:
             return floor + _reading_seconds(task)
         case _:
@@ -51,6 +54,12 @@ def _embedding_seconds(context: WorkerContext, task: Task, device: str) -> float
     images = int(task.payload.get("images") or task.payload.get("to_score", 0))
     images //= max(1, len(task.payload.get("models", ())))
     return allowance(images, costs)
+
+
+def _training_seconds(context: WorkerContext, task: Task) -> float:
+    with context.database.read() as session:
+        rows = models.by_ids(session, task.project_id, task.payload["model_ids"]).values()
+        return allowance(int(task.payload["images"]) * TRAINING_PASSES, [(None, row.macs) for row in rows])
 
 
 def _reading_seconds(task: Task) -> float:

@@ -70,6 +70,10 @@ def handle(context: WorkerContext, task: Task, watch: Watch, /) -> None:
             inspect_dataset(context, task, watch)
         case TaskKind.SCORE:
             score_features(context, task)
+        case TaskKind.FINETUNE:
+            from service.worker.finetuning import finetune
+
+            finetune(context, task, watch)
         case TaskKind.SIGN:
             from service.worker.signing import sign_dataset
 
@@ -128,7 +132,7 @@ def give_up(context: WorkerContext, task: Task, reason: str, /, *, cause: Cause 
                 Path(task.payload["source"]).unlink(missing_ok=True)
             case TaskKind.PRESCORE:
                 prescores.fail(session, task.project_id, task.subject_id, problem)
-            case TaskKind.IMPORT | TaskKind.SIGN | TaskKind.COLLECT:
+            case TaskKind.IMPORT | TaskKind.SIGN | TaskKind.FINETUNE | TaskKind.COLLECT:
                 pass
             case _:
                 assert_never(task.kind)

@@ -40,7 +40,7 @@ class Places:
                 return self.confined
             case TaskKind.EMBED | TaskKind.RESOLVE | TaskKind.IMPORT | TaskKind.SCORE:
                 return self.computing
-            case TaskKind.INSPECT | TaskKind.SIGN:
+            case TaskKind.INSPECT | TaskKind.SIGN | TaskKind.FINETUNE:
                 return self.computing
             case _:
                 assert_never(kind)

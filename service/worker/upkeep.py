@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 60.0
 ROUND = "upkeep"
 # Rankings count their tasks' progress for as long as they are shown; these are asked for by nobody once they ended.
-FORGOTTEN = (TaskKind.COLLECT, TaskKind.IMPORT, TaskKind.RESOLVE, TaskKind.INGEST)
+FORGOTTEN = (TaskKind.COLLECT, TaskKind.IMPORT, TaskKind.RESOLVE, TaskKind.INGEST, TaskKind.FINETUNE)
 AT_ONCE = 100  # rankings removed in one transaction
 
 

@@ -73,6 +73,9 @@ def inhabit(on: Service, models: Sequence[TinyModel], headers: dict[str, str], /
     waiting = call("POST", "/v1/rankings", 202, json={"dataset": removable, "models": model_ids[:1]})["id"]
     stoppable = call("POST", "/v1/prescore", 202, json={"new": True})["id"]
     checking = upload(zipped(class_folders(each=2, seed=seed + 2)), "checking")
+    training = [
+        call("POST", "/v1/finetunings", 202, json={"dataset": sealed, "models": model_ids[:1]})["id"] for _ in range(2)
+    ]
     keys = [call("POST", "/v1/keys", 201, json={"name": f"key {n}", "scope": "read"})["id"] for n in range(2)]
     hooks = [call("POST", "/v1/webhooks", 201, json={"url": f"{HOOK}/{seed}{n}"})["id"] for n in range(2)]
     measured = {"dataset": sealed, "model": model_ids[0], "accuracy": 0.5}
@@ -91,6 +94,7 @@ def inhabit(on: Service, models: Sequence[TinyModel], headers: dict[str, str], /
             "prescore": [prescore],
             "scoring_id": [scoring],
             "task_id": [task],
+            "finetuning": training[:1],
             "key": keys[:1],
             "webhook": hooks[:1],
             "delivery": [delivery],
@@ -101,6 +105,7 @@ def inhabit(on: Service, models: Sequence[TinyModel], headers: dict[str, str], /
             "model": [spare],
             "ranking": [waiting],
             "prescore": [stoppable],
+            "finetuning": training[1:],
             "key": keys[1:],
             "webhook": hooks[1:],
         },

@@ -15,6 +15,8 @@ import yaml
 
 from service.cli.main import run
 from service.client import AsyncClient, Client
+from service.client.errors import ApiProblem
+from service.client.finetunings import Finetuning
 from service.client.flows import to_json
 from service.core.settings import Settings
 from tests.helpers.pictures import class_folders, zipped
@@ -212,3 +214,42 @@ def test_outcomes_are_kept_at_the_service(
     with Client(url) as client:
         assert client.outcomes(model="some.model") == page
     assert to_json(one) == listed[0]
+
+
+def test_a_service_fine_tunes(there: Callable[..., Finished], tmp_path: Path, tiny_zoo: TinyZoo) -> None:
+    (tmp_path / "oaks.zip").write_bytes(zipped(class_folders(each=10, seed=5)))
+    assert there("datasets", "add", "oaks.zip", "--name", "oaks").returncode == 0
+    done = there("finetune", "oaks", "tiny_*", "--recipe", "fast", "--json")
+    assert done.returncode == 6, done.stderr  # one of them has weights that do not fit
+    answer = json.loads(done.stdout)
+    assert answer["train"] > answer["test"] > 0
+    measured, failed = answer["results"]
+    assert measured["model"] == tiny_zoo.names[0]
+    assert failed["error"]
+    shown = there("finetune", "oaks", tiny_zoo.names[0], "--recipe", "fast")
+    assert shown.returncode == 0, shown.stderr
+    assert "measured before" in shown.stdout
+    assert measured["outcome_id"] in there("outcomes", "ls", "--dataset", "oaks", "--json").stdout
+    assert there("finetune", "oaks", "nothing*").returncode == 4
+    assert there("finetune", "nowhere", tiny_zoo.names[0]).returncode == 4
+
+
+def test_both_clients_fine_tune(served: tuple[str, Settings], tiny_zoo: TinyZoo, tmp_path: Path) -> None:
+    path = tmp_path / "firs.zip"
+    path.write_bytes(zipped(class_folders(each=10, seed=6)))
+
+    async def again(dataset: str) -> Finetuning:
+        async with AsyncClient(served[0]) as client:
+            found = await client.finetune(dataset, tiny_zoo.names[:1], recipe="fast", timeout_seconds=120)
+            await client.remove_finetuning(found.id)
+            return found
+
+    with Client(served[0]) as client:
+        dataset = client.wait_for_dataset(client.upload_dataset(path).id).id
+        first = client.finetune(dataset, tiny_zoo.names[:1], recipe="fast", timeout_seconds=120)
+        second = asyncio.run(again(dataset))
+        with pytest.raises(ApiProblem):
+            client.finetuning(second.id)
+    [measured], [known] = first.results, second.results
+    assert (first.ended, measured.measured_before, known.measured_before) == (True, False, True)
+    assert known.outcome_id == measured.outcome_id

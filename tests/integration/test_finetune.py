@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from service.compute.finetuning import FAST
+from service.core.errors import Cancelled
+from service.executors.protocol import Watch
+from service.jobs import repository as jobs
+from service.worker.finetuning import finetune
 from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import Service, cli, running, settings_for
 from tests.helpers.zoo import TinyZoo
@@ -59,6 +63,75 @@ def test_the_top_models_are_measured_and_recorded(stocked: Service, tiny_zoo: Ti
     short = cli(stocked.settings, "finetune", "trees", names[0], "--budget", "1")  # over while torch loads
     assert short.returncode == 1
     assert "budget" in short.stderr
+
+
+def test_a_service_measures_as_the_command_does(stocked: Service, tiny_zoo: TinyZoo) -> None:
+    stocked.sealed(zipped(class_folders(each=10, seed=7)), name="oaks")
+    names = [tiny_zoo.good[0].name, tiny_zoo.missing.name]
+    body = {"dataset": "oaks", "models": names, "recipe": "fast"}
+    key = {"Idempotency-Key": "once"}
+    answer = stocked.client.post("/v1/finetunings", json=body, headers=key)
+    assert answer.status_code == 202, answer.text
+    begun = answer.json()
+    assert (begun["state"], begun["models"], begun["plan"], begun["results"]) == ("queued", names, None, [])
+    place = answer.headers["Location"]
+    assert stocked.client.post("/v1/finetunings", json=body, headers=key).json()["id"] == begun["id"]
+    assert [state for _, state, _ in stocked.tasks(kind="finetune")] == ["queued"]
+    stocked.work()
+    done = stocked.call("GET", place)
+    assert (done["state"], done["error"], done["plan"]["recipe"]["id"]) == ("done", None, FAST.id)
+    measured, failed = done["results"]
+    assert "no such file" in failed["error"]
+    kept = stocked.call("GET", f"/v1/outcomes/{measured['outcome_id']}")
+    assert (kept["accuracy"], kept["n_test"]) == (measured["accuracy"], done["plan"]["test"])
+
+    again = stocked.call("POST", "/v1/finetunings", 202, json=body)
+    stocked.work()
+    known = stocked.call("GET", f"/v1/finetunings/{again['id']}")["results"][0]
+    assert known["measured_before"]
+    assert known["outcome_id"] == measured["outcome_id"]
+    stocked.call("DELETE", place, 204)
+    stocked.call("GET", place, 404)
+    stocked.call("GET", f"/v1/outcomes/{measured['outcome_id']}")
+
+
+def test_a_fine_tuning_that_is_removed_records_nothing_more(stocked: Service, tiny_zoo: TinyZoo) -> None:
+    dataset, model = stocked.sealed(zipped(class_folders(each=10, seed=8)), name="elms")["id"], tiny_zoo.good[0].name
+    view = stocked.call("POST", "/v1/finetunings", 202, json={"dataset": dataset, "models": [model]})
+    with stocked.database.write() as session:
+        task = jobs.claim(session, "one", lease_seconds=60, subjects=[view["id"]])
+    assert task is not None
+    stages: list[str] = []
+
+    def told() -> bool:
+        if model in stages:  # in the midst of training, someone removes it
+            stocked.call("DELETE", f"/v1/finetunings/{view['id']}", 204)
+            return True
+        return False
+
+    with pytest.raises(Cancelled):
+        finetune(stocked.worker, task, Watch(lambda said: stages.append(said["progress"]["stage"]), told))
+    assert set(stages) == {"reading images", model}
+    assert stocked.call("GET", "/v1/outcomes", params={"dataset": dataset})["items"] == []
+    stocked.call("GET", f"/v1/finetunings/{view['id']}", 404)
+
+
+def test_what_cannot_be_fine_tuned_is_refused_or_said(stocked: Service, tiny_zoo: TinyZoo) -> None:
+    name = tiny_zoo.good[0].name
+    for body, status in (
+        ({"dataset": "nothing", "models": [name]}, 404),
+        ({"dataset": "trees", "models": ["nothing"]}, 422),
+        ({"dataset": "trees", "models": []}, 422),
+        ({"dataset": "trees", "models": [name], "recipe": "slow"}, 422),
+        ({"dataset": "trees", "models": [name], "budget_seconds": 0}, 422),
+    ):
+        stocked.call("POST", "/v1/finetunings", status, json=body)
+    two = stocked.sealed(zipped(class_folders(each=1)), name="two")
+    view = stocked.call("POST", "/v1/finetunings", 202, json={"dataset": two["id"], "models": [name]})
+    stocked.work()
+    found = stocked.call("GET", f"/v1/finetunings/{view['id']}")
+    assert (found["state"], found["error"]["status"], found["results"]) == ("failed", 422, [])
+    assert "two classes" in found["error"]["detail"]
 
 
 def test_outcomes_go_out_and_come_in(stocked: Service, tmp_path: Path) -> None:

@@ -76,6 +76,10 @@ ELSEWHERE: dict[Endpoint, list[tuple[str, dict[str, Any]]]] = {
         ("model", {"json": {"dataset": "{dataset}", "models": ["?"]}}),
         ("model", {"json": {"dataset": "{dataset}", "models": ["{model}", "?"]}}),
     ],
+    ("POST", "/v1/finetunings"): [
+        ("dataset", {"json": {"dataset": "?", "models": ["{model}"]}}),
+        ("model", {"json": {"dataset": "{dataset}", "models": ["?"]}}),
+    ],
     ("POST", "/v1/prescore"): [("model", {"json": {"models": ["?"]}})],
     ("GET", "/v1/changes"): [("dataset", {"params": {"dataset": "?"}})],
     ("POST", "/datasets/{dataset}/inspections"): [("model", form(model="?"))],
@@ -91,6 +95,7 @@ ELSEWHERE: dict[Endpoint, list[tuple[str, dict[str, Any]]]] = {
 NOT_404 = {
     (("POST", "/v1/rankings"), "model"): 422,
     (("POST", "/v1/prescore"), "model"): 422,
+    (("POST", "/v1/finetunings"), "model"): 422,
     (("POST", "/rankings"), "model"): 422,
     (("GET", "/v1/rankings"), "dataset"): 200,
 }
