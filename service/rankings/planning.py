@@ -71,7 +71,16 @@ def plan(
     if ranking.race is not None and to_compute:
         wanted = [c.model_id for c in to_compute] + _race_again(entries)
         images, classes = sizes[split], dataset.n_classes or 1
-        racing.begin(session, ranking, wanted, images=images, classes=classes, at_once=models_per_task, likely=likely)
+        racing.begin(
+            session,
+            ranking,
+            wanted,
+            images=images,
+            classes=classes,
+            at_once=models_per_task,
+            images_per_task=images_per_task,
+            likely=likely,
+        )
         to_compute = []
     shards = n_shards(sizes[split], images_per_task=images_per_task)
     workers = -(-jobs.workers_alive(session) // shards)

@@ -17,6 +17,7 @@ from service.models import repository as models
 from service.rankings import repository
 from service.rankings.cost import first_rung, seconds_per_image
 from service.rankings.pairs import pair_of
+from service.rankings.planner import n_shards
 from service.rankings.race import TOP_K, Likely, Standing, Verdict, in_turn, judge, rungs
 from service.rankings.schemas import RaceView, RungView
 from service.rankings.tables import EntryRow, RankingRow
@@ -36,6 +37,7 @@ def begin(
     images: int,
     classes: int,
     at_once: int,
+    images_per_task: int,
     likely: Mapping[str, Likely],
 ) -> None:
     """Queues the first rung, the cheapest and likeliest first; one that the budget does not reach is told so.
@@ -51,6 +53,7 @@ def begin(
         "images": images,
         "sizes": rungs(images, classes),
         "at_once": at_once,
+        "images_per_task": images_per_task,
         "history": [],
         "spent": 0,
         "ended": None,
@@ -179,16 +182,21 @@ def _queue_rung(session: Session, ranking: RankingRow, ordered: Sequence[str], /
     race["history"] = [*race["history"], rung]
     ranking.race = race
     repository.set_entries(session, ranking.id, list(ordered), state="waiting")
-    at_once = max(1, min(race["at_once"], -(-len(ordered) // max(1, jobs.workers_alive(session)))))
+    shards = n_shards(size, images_per_task=race.get("images_per_task", size))
+    workers = max(1, -(-jobs.workers_alive(session) // shards))
+    at_once = max(1, min(race["at_once"], -(-len(ordered) // workers)))
     for start in range(0, len(ordered), at_once):
         members = list(ordered[start : start + at_once])
-        jobs.enqueue(
-            session,
-            project_id=ranking.project_id,
-            kind=TaskKind.EMBED,
-            subject_id=ranking.id,
-            payload={"models": members, "images": size * len(members), "sample": size},
-        )
+        for shard in range(shards):
+            images = (size + shards - 1 - shard) // shards
+            payload = {"models": members, "images": images * len(members), "sample": size}
+            jobs.enqueue(
+                session,
+                project_id=ranking.project_id,
+                kind=TaskKind.EMBED,
+                subject_id=ranking.id,
+                payload=payload | ({"shard": shard, "shards": shards} if shards > 1 else {}),
+            )
 
 
 def budget_of(ranking: RankingRow, /) -> Budget:

@@ -85,3 +85,21 @@ def test_a_model_that_fails_in_a_shard_costs_no_other_its_scores(service: Servic
         ("tiny_resnet.a", "done"),
         ("tiny_resnet.b", "done"),
     ]
+
+
+def test_the_rungs_of_a_race_are_dealt_as_well(service: Service, tiny_zoo: TinyZoo) -> None:
+    dataset = service.sealed(zipped(class_folders(each=70, seed=4)))  # rungs of 96 and of all 210
+    request = {"models": [model.name for model in tiny_zoo.good], "budget": "100000img"}
+    raced = service.ranked(dataset["id"], **request)
+    assert [rung["sample"] for rung in raced["race"]["rungs"]][:2] == [96, 210]
+    payloads = embed_tasks(service, raced["id"])
+    dealt = [(payload["sample"], payload.get("shards"), payload.get("shard")) for payload in payloads]
+    assert dealt == [(96, 5, shard) for shard in (0, 1, 2, 3, 4, None)] + [
+        (210, 10, shard) for shard in (*range(10), None)
+    ]
+    assert service.files("moments") == []
+    forget_scores(service)
+    at_once = whole(service).ranked(dataset["id"], **request)
+    assert {payload.get("shards") for payload in embed_tasks(service, at_once["id"])} == {None}
+    assert [rung["sample"] for rung in at_once["race"]["rungs"]] == [96, 210]
+    assert_same(raced, at_once)
