@@ -36,7 +36,7 @@ SIZE = (500, 375)
 CLASSES = 10
 NEW_SHARE, RELABELLED_EVERY = 0.01, 10
 BOUNDS = {"second ranking": 0.01, "1 % new images": 0.03, "10 % relabelled": 0.01}
-POLL_SECONDS = 0.005  # at first; later a five-hundredth of what has passed, for asking takes a core from the ranking
+POLL_SECONDS = 0.005  # at first; later a fiftieth of what has passed, for asking takes half a core from the ranking
 
 
 def jpeg(number: int) -> bytes:
@@ -148,7 +148,7 @@ def ranked(client: Client, dataset: str, names: list[str]) -> tuple[float, Ranki
     started = time.perf_counter()
     ranking = client.create_ranking(RankingCreate(dataset=dataset, models=names))
     while (view := client.ranking(ranking.id)).state not in {"done", "failed", "cancelled"}:
-        time.sleep(max(POLL_SECONDS, (time.perf_counter() - started) / 500))
+        time.sleep(max(POLL_SECONDS, (time.perf_counter() - started) / 50))
     seconds = time.perf_counter() - started
     assert view.state == "done", view
     assert all(entry.state == "done" for entry in view.entries), view
