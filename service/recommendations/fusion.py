@@ -1,7 +1,7 @@
 """Evidence and record together: fine-tuned accuracy, foretold with an interval.
 
 Accuracies are looked at as logits. Scores stand within their dataset, and are averaged into one: each counts by the
-square of its mean correlation with fine-tuned accuracy on the datasets known, and not at all where that is negative. A
+fourth power of its mean correlation with fine-tuned accuracy on the datasets known, and not at all where that is negative. A
 ridge regression, in units of each dataset's own spread, says how much that average and the model's record elsewhere
 count. The candidates' mean probe is the level that fine-tuning adds to, and each dataset has an offset of its own. Few
 numbers, so that few outcomes suffice. Each dataset is left out in turn to choose the penalty, to widen the intervals,
@@ -33,6 +33,7 @@ FEWEST_ROWS = 8
 FOLDS = 10
 _SHARE = 0.3  # of a dataset's squared spread that is taken to be foretold by nothing, where test images are weighed
 _UNKNOWN = 0.1  # variance of the datasets' offsets before any is known; counts as two of them
+_SHARPNESS = 4  # a score that tells half as much counts a sixteenth
 _EQUAL = 1e-3  # squared deviations: with less, a score is the same for all of them
 _FLOOR = 0.1  # logit: no dataset's candidates are taken to be more alike than that
 Part = Literal["together", "evidence", "prior"]
@@ -301,7 +302,7 @@ class _Rows:
 
 
 def _shares(known: Table, y: Floats) -> Floats:
-    """Of each score: the square of its mean correlation with what fine-tuning gave, by dataset; 0 where negative."""
+    """Of each score: a power of its mean correlation with what fine-tuning gave, by dataset; 0 where negative."""
     found = []
     for d in np.unique(known.dataset):
         here = known.dataset == d
@@ -316,8 +317,8 @@ def _shares(known: Table, y: Floats) -> Floats:
         return np.zeros(known.standing.shape[1])
     held = np.isfinite(found)
     mean = np.nansum(found, axis=0) / np.maximum(held.sum(axis=0), 1)
-    squares = np.clip(mean, 0.0, None) ** 2
-    return np.asarray(squares / squares.sum()) if squares.sum() > 0 else squares
+    powers = np.clip(mean, 0.0, None) ** _SHARPNESS
+    return np.asarray(powers / powers.sum()) if powers.sum() > 0 else powers
 
 
 def _not_negative(gram: Floats, against: Floats) -> tuple[Floats, Floats]:
