@@ -1,11 +1,11 @@
 """Evidence and record together: fine-tuned accuracy, foretold with an interval.
 
 Accuracies are looked at as logits. Scores stand within their dataset, and are averaged into one: each counts by the
-fourth power of its mean correlation with fine-tuned accuracy on the datasets known, and not at all where that is negative. A
-ridge regression, in units of each dataset's own spread, says how much that average and the model's record elsewhere
-count. The candidates' mean probe is the level that fine-tuning adds to, and each dataset has an offset of its own. Few
-numbers, so that few outcomes suffice. Each dataset is left out in turn to choose the penalty, to widen the intervals,
-and to see whether both together beat either half. Pure.
+fourth power of its mean correlation with fine-tuned accuracy on the datasets known, and not at all where that is
+negative. A ridge regression, in units of each dataset's own spread, says how much that average and the model's record
+elsewhere count. The candidates' mean probe is the level that fine-tuning adds to, and each dataset has an offset of
+its own. Few numbers, so that few outcomes suffice. Each dataset is left out in turn to choose the penalty, to widen
+the intervals, and to see whether both together beat either half. Pure.
 """
 
 from __future__ import annotations
