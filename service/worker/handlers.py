@@ -1,5 +1,6 @@
 """One function a kind of task. What needs torch is imported inside, so that a cached ranking never loads it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_never, cast
 
@@ -252,6 +253,13 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
                     _blame(session, held, model_id, outcome.reason)
             record(session, held, model_id, outcome, fingerprint=fingerprint, sample=sample)
 
+    last: Mapping[str, Any] = {}
+
+    def report(progress: Mapping[str, Any]) -> None:
+        nonlocal last
+        last = progress
+        watch.report(progress)
+
     counts = compute_group(
         {ident: ModelCard.from_json(rows[ident].card) for ident in model_ids if ident in rows},
         hashes,
@@ -262,7 +270,7 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
         shards=task.payload.get("shards", 1),
         shard=task.payload.get("shard"),
         at=workplace(context, task.project_id),
-        report=watch.report,
+        report=report,
         cancelled=watch.cancelled,
         done=done,
     )
@@ -274,6 +282,7 @@ def embed_and_score(context: WorkerContext, task: Task, watch: Watch, /) -> None
             queue_scoring(session, task, ranking)
         for label, found in (("store", counts.stored), ("computed", counts.computed)):
             jobs.count(session, Counted.EMBEDDINGS, label=label, by=found)
+        jobs.record_progress(session, task.id, dict(last))  # whoever sees the ranking done sees all that was embedded
         jobs.finish(session, task, state=TaskState.DONE)
         close_if_complete(session, ranking, finishing_task=task.id)
 

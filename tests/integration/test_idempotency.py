@@ -74,6 +74,7 @@ def posts(service: Service, zoo: TinyZoo) -> dict[str, dict[str, Any]]:
         "/v1/rankings": {"json": {"dataset": dataset, "models": [model]}},
         f"/v1/datasets/{dataset}/signature": {},
         "/v1/prescore": {"json": {"new": True}},
+        "/v1/finetunings": {"json": {"dataset": dataset, "models": [model]}},
         "/v1/scores": {"content": arrays(), "params": {"estimators": "logme"}},
     }
 
