@@ -98,6 +98,8 @@ def target(name: str, side: int, /) -> Target:
 
 def _shared() -> Iterator[ModelCard]:
     folder = SHARED / "weights"
+    if not folder.is_dir():  # a report of what was measured elsewhere does without
+        return
     for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
         yield ModelCard(
             name=entry["name"],
