@@ -61,15 +61,29 @@ class BlockMoments:
     total: ClassMoments
 
     @classmethod
-    def from_features(cls, features: Tensor, labels: Tensor, blocks: Tensor, /) -> BlockMoments:
-        """Moments of features `[N, D]` with labels `[N]`, by block number `[N]`."""
-        return cls.accumulate([(features, labels, blocks)])
+    def from_features(
+        cls, features: Tensor, labels: Tensor, blocks: Tensor, /, *, around: tuple[Tensor, Tensor] | None = None
+    ) -> BlockMoments:
+        """Moments of features `[N, D]` with labels `[N]`, by block number `[N]`.
+
+        `around`: a point `[D]`, and the sum of outer products of all features about it `[D, D]`, where that is known.
+        """
+        if around is None:
+            return cls.accumulate([(features, labels, blocks)])
+        shift, second = around
+        parts = cls._parts([(features, labels, blocks)], shift)
+        if any(part.rows is None for part in parts):
+            return cls.of(parts)
+        return cls(tuple(parts), replace(ClassMoments.union(parts, scatter=False), second=second))
 
     @classmethod
     def accumulate(cls, batches: Iterable[tuple[Tensor, Tensor, Tensor]], /) -> BlockMoments:
         """Moments of a stream of (features `[n, D]`, labels `[n]`, block numbers `[n]`), in one pass."""
+        return cls.of(cls._parts(batches, None))
+
+    @staticmethod
+    def _parts(batches: Iterable[tuple[Tensor, Tensor, Tensor]], shift: Tensor | None) -> list[ClassMoments]:
         parts: dict[int, MomentAccumulator] = {}
-        shift: Tensor | None = None
         for features, labels, blocks in batches:
             if shift is None:
                 shift = features.to(torch.float64).mean(0)
@@ -78,7 +92,7 @@ class BlockMoments:
                 if block not in parts:
                     parts[block] = MomentAccumulator(shift=shift)
                 parts[block].add(features[mask.to(features.device)], labels[mask.to(labels.device)])
-        return cls.of([parts[block].moments() for block in sorted(parts)])
+        return [parts[block].moments() for block in sorted(parts)]
 
     @classmethod
     def of(cls, parts: Iterable[ClassMoments], /) -> BlockMoments:

@@ -73,7 +73,7 @@ def maximise(terms: Terms, squared_norms: Tensor, n: int, /, *, smallest: float,
     done: set[int] = set()
     while set(cells) - done:
         for cell in sorted(set(cells) - done):
-            _refine(terms, n, cell, _NODES, values, log_tau, within=(finite & (best - (cell - low)).abs().le(1)))
+            _refine(terms, n, cell, cell, _NODES, values, log_tau, within=(finite & (best - (cell - low)).abs().le(1)))
             done.add(cell)
         edge = set()
         for at, cell in zip(log_tau[finite].tolist(), best[finite].tolist(), strict=True):
@@ -96,8 +96,8 @@ def maximise_near(terms: Terms, squared_norms: Tensor, n: int, cells: tuple[int,
     done: set[int] = set()
     wanted = set(cells)
     for _ in range(_EXTENSIONS):
-        for cell in sorted(wanted - done):
-            _refine(terms, n, cell, _ROUGH_NODES, values, log_tau, within=everyone)
+        for first, last in _runs(wanted - done):
+            _refine(terms, n, first, last, _ROUGH_NODES, values, log_tau, within=everyone)
         done |= wanted
         ends = [at / _STEP for at in log_tau.tolist()]
         beyond = {round(end + side) for end in ends for side in (0.25, -0.25)} - done
@@ -122,10 +122,30 @@ def _at(terms: Terms, n: int, log_taus: list[float]) -> Tensor:
     return _evidence(log_q, logdet, n)
 
 
-def _refine(terms: Terms, n: int, cell: int, nodes: int, values: Tensor, log_tau: Tensor, *, within: Tensor) -> None:
-    """Raise `values` and set `log_tau` where the curve interpolated in this cell is higher."""
+def _runs(cells: set[int]) -> list[tuple[int, int]]:
+    """First and last of each run of neighbouring cells."""
+    starts = sorted(cell for cell in cells if cell - 1 not in cells)
+    ends = sorted(cell for cell in cells if cell + 1 not in cells)
+    return list(zip(starts, ends, strict=True))
+
+
+def _ellipse(cells: int) -> float:
+    """Log of the sum of the half axes of the ellipse, about so many cells, in which the curves are analytic."""
+    return math.asinh(2 * math.pi / (_STEP * cells))
+
+
+def _refine(
+    terms: Terms, n: int, first: int, last: int, nodes: int, values: Tensor, log_tau: Tensor, *, within: Tensor
+) -> None:
+    """Raise `values` and set `log_tau` where the curve interpolated over these cells is higher.
+
+    `nodes` is how many one cell takes. Several together take fewer than each alone, and are as near to the curve.
+    """
+    cells = last - first + 1
+    nodes = math.ceil(nodes * (_ellipse(1) / _ellipse(cells)))
+    middle, half = _STEP * (first + last) / 2, _STEP * cells / 2
     x = np.cos(np.pi * (np.arange(nodes) + 0.5) / nodes)
-    sampled = _at(terms, n, [_STEP * (cell + 0.5 * float(v)) for v in x]).cpu().numpy()
+    sampled = _at(terms, n, [middle + half * float(v) for v in x]).cpu().numpy()
     coefficients = np.polynomial.chebyshev.chebfit(x, sampled, nodes - 1)
     grid = np.linspace(-1.0, 1.0, 201)
     for _ in range(3):
@@ -135,7 +155,7 @@ def _refine(terms: Terms, n: int, cell: int, nodes: int, values: Tensor, log_tau
         spacing = (grid[..., 1] - grid[..., 0]).reshape(-1, 1)
         grid = np.clip(centre + spacing * np.linspace(-1.0, 1.0, 21), -1.0, 1.0)
     highest = torch.from_numpy(curve.max(1)).to(values.device)
-    where = torch.from_numpy(_STEP * (cell + 0.5 * centre[:, 0])).to(values.device)
+    where = torch.from_numpy(middle + half * centre[:, 0]).to(values.device)
     better = within & (highest > values)
     values.copy_(torch.where(better, highest, values))
     log_tau.copy_(torch.where(better, where, log_tau))

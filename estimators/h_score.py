@@ -97,7 +97,7 @@ def ledoit_wolf(view: View, /) -> tuple[float, float]:
 
 def _explained(view: View, shift: float) -> tuple[float, float]:
     """tr((S + shift)^-1 B) and tr((S + shift)^-1 S), for the total scatter S and the between-class scatter B."""
-    squares, _, _ = next(view.norms([shift]))
+    squares, _, _ = view.norms([shift])
     explained = float(squares[0, :-1].sum())
     rank = view.form.size
     return explained, rank - shift * view.form.inverse_trace(shift) if shift else float(rank)

@@ -27,6 +27,7 @@ class LabelFree:
     neighbours: dict[tuple[str, int], Neighbourhood] = field(default_factory=dict)
     _blocks: Tensor | None = None
     _moments: BlockMoments | None = None
+    _around: tuple[Tensor, Tensor] | None = None  # a point, and the sum of outer products of all rows about it
 
     def moments(self, features: Tensor, labels: Tensor, blocks: Tensor, /) -> BlockMoments:
         """Moments by block; where blocks are as before, only what hangs on labels is summed again."""
@@ -34,7 +35,9 @@ class LabelFree:
             self._moments = self._moments.relabelled(features, labels, blocks)
         else:
             self.forms.clear()
-            self._blocks, self._moments = blocks, BlockMoments.from_features(features, labels, blocks)
+            self._blocks = blocks
+            self._moments = BlockMoments.from_features(features, labels, blocks, around=self._around)
+            self._around = None
         return self._moments
 
     def grown(self, features: Tensor, positions: Tensor, /) -> LabelFree:
@@ -44,7 +47,16 @@ class LabelFree:
             for (metric, depth), near in self.neighbours.items()
             if metric == "cosine"
         }
-        return LabelFree(neighbours=found)
+        return LabelFree(neighbours=found, _around=self._grown_scatter(features, positions))
+
+    def _grown_scatter(self, features: Tensor, positions: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self._moments is None or self._moments.total.second is None:
+            return None
+        shift, second = self._moments.total.shift, self._moments.total.second
+        new = torch.ones(features.shape[0], dtype=torch.bool, device=features.device)
+        new[positions.to(features.device)] = False
+        rows = features[new].to(torch.float64) - shift
+        return shift, torch.addmm(second, rows.T, rows)
 
     @property
     def nbytes(self) -> int:

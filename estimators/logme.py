@@ -124,14 +124,11 @@ def _total_terms(view: View) -> tuple[Terms, float, float]:
     other, smallest, _ = _primal_terms(view, None)
 
     def from_total(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
-        shares, logdets = [], []
-        for squares, products, logdet in view.norms(taus):
-            across = products[:, :-1] / counts.sqrt()
-            size = 1 + n * squares[:, -1]
-            rest = counts * (1 / n - n * (across - 1 / n).square() / size[:, None])
-            shares.append(1 - squares[:, :-1] - rest)
-            logdets.append(logdet + size.log())
-        return torch.cat(shares), torch.cat(logdets)
+        squares, products, logdet = view.norms(taus)
+        across = products[:, :-1] / counts.sqrt()
+        size = 1 + n * squares[:, -1]
+        rest = counts * (1 / n - n * (across - 1 / n).square() / size[:, None])
+        return 1 - squares[:, :-1] - rest, logdet + size.log()
 
     def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
         try:

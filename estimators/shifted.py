@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -90,11 +91,12 @@ class ShiftedForm:
         held = [*self._blocks, *self._below, *(part for _, *parts in self._reflectors for part in parts)]
         return sum(part.numel() * part.element_size() for part in held)
 
-    def resolves(self, shift: float, /) -> bool:
+    def resolves(self, shift: float, /, *, trace: float = math.inf) -> bool:
         """Whether rounding in float32, if the form was reduced in it, changes shifted eigenvalues little on average.
 
         What was rounded is everything, or what a float64 panel left. Of that, the large eigenvalues in the block that
-        the panel filled lie apart from the small ones: their rounding hardly reaches those.
+        the panel filled lie apart from the small ones: their rounding hardly reaches those. `trace`: a known bound on
+        `inverse_trace(shift)`, which is computed only where that bound is too large.
         """
         if self.rough and shift < _SMALL_SHIFT * self.norm:
             return False
@@ -102,8 +104,9 @@ class ShiftedForm:
             rounded = self._squared_from(0) ** 0.5
             if self._careful:
                 rounded = self._squared_from(2) ** 0.5 + _APART * self._squared_from(1) ** 0.5
+            allowed = _LITTLE * self.size / (_FLOAT32_ROUNDING * rounded)
             try:
-                if _FLOAT32_ROUNDING * rounded * self.inverse_trace(shift) >= _LITTLE * self.size:
+                if trace >= allowed and self.inverse_trace(shift) >= allowed:
                     return False
             except Degenerate:
                 return False
@@ -154,8 +157,16 @@ class ShiftedForm:
         return self._values is None and self._squared_from(2) < _LED**2 * self._squared_from(0)
 
     def _squared_from(self, first: int) -> float:
-        beside = sum(_squared(block) for block in self._below[first:])
-        return sum(_squared(block) for block in self._blocks[first:]) + 2 * beside
+        return sum(self._squares[first:])
+
+    @cached_property
+    def _squares(self) -> list[float]:
+        """Of each block and of what lies beside it, on both sides of the diagonal, the sum of the squares."""
+        own = torch.stack([block.square().sum(dtype=torch.float64) for block in self._blocks])
+        for i, block in enumerate(self._below):
+            own[i] += 2 * block.square().sum(dtype=torch.float64)
+        squares: list[float] = own.tolist()
+        return squares
 
     def half_solve(self, rotated: Tensor, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor]]:
         """`L^-1 C` `[S, r, m]` for rotated columns C, `L L^T = A + shift I`, and `log det (A + shift I)` `[S]`.
@@ -172,27 +183,33 @@ class ShiftedForm:
                 values = self._values.clamp_min(0.0) + added[:, None]
                 yield rotated / values.sqrt()[:, :, None], values.log().sum(1)
 
-    def norms(self, rotated: Tensor, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def norms(self, rotated: Tensor, shifts: Sequence[float], /) -> tuple[Tensor, Tensor, Tensor]:
         """Of the columns of `half_solve`: their squares `[S, m]`, their products with the last `[S, m]`; and `log det`.
 
         Summed block by block, while a block is in the cache.
         """
         if self._values is not None:
-            for half, logdet in self.half_solve(rotated, shifts):
-                yield half.square().sum(1), (half * half[:, :, -1:]).sum(1), logdet
-            return
-        rotated = rotated.to(self._precision)
-        step = max(1, _AT_ONCE // max(1, rotated.numel()))
-        for start in range(0, len(shifts), step):
-            added = torch.tensor(shifts[start : start + step], dtype=torch.float64)
-            logdet = torch.zeros_like(added)
-            own = logdet.new_zeros(len(added), rotated.shape[1])
-            across = torch.zeros_like(own)
-            for _, part, grown in self._swept(rotated, added):
-                own += part.square().sum(1)
-                across += (part.mT @ part[:, :, -1:]).squeeze(2)
-                logdet += grown
-            yield own, across, logdet
+            found = [
+                (half.square().sum(1), (half * half[:, :, -1:]).sum(1), logdet)
+                for half, logdet in self.half_solve(rotated, shifts)
+            ]
+        else:
+            step = max(1, _AT_ONCE // max(1, rotated.numel()))
+            rotated = rotated.to(self._precision)
+            found = [self._norms(rotated, shifts[start : start + step]) for start in range(0, len(shifts), step)]
+        squares, products, logdets = zip(*found, strict=True)
+        return torch.cat(squares), torch.cat(products), torch.cat(logdets)
+
+    def _norms(self, rotated: Tensor, shifts: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+        added = torch.tensor(shifts, dtype=torch.float64)
+        logdet = torch.zeros_like(added)
+        own = logdet.new_zeros(len(added), rotated.shape[1])
+        across = torch.zeros_like(own)
+        for _, part, grown in self._swept(rotated, added):
+            own += part.square().sum(1)
+            across += (part.mT @ part[:, :, -1:]).squeeze(2)
+            logdet += grown
+        return own, across, logdet
 
     def _sweep(self, rotated: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
         out = rotated.new_empty(len(added), *rotated.shape)
@@ -251,8 +268,8 @@ class ShiftedForm:
 
     def quadratics(self, rotated: Tensor, shifts: Sequence[float], /) -> tuple[Tensor, Tensor]:
         """`c^T (A + shift I)^-1 c` `[S, m]` for rotated columns c `[r, m]`, and `log det (A + shift I)` `[S]`."""
-        forms, _, logdets = zip(*self.norms(rotated, shifts), strict=True)
-        return torch.cat(forms), torch.cat(logdets)
+        forms, _, logdets = self.norms(rotated, shifts)
+        return forms, logdets
 
     def inverse_trace(self, shift: float, /) -> float:
         """`tr((A + shift I)^-1)` for a positive shift; kept, since the same shifts come again."""
@@ -264,17 +281,16 @@ class ShiftedForm:
 
     def _inverse_trace(self, shift: float) -> float:
         # what is left of a block's inverse once those below it are known: Z = D^-1 + D^-1 B^T Z' B D^-1
-        total, inverse = 0.0, torch.zeros(0, 0, dtype=self._precision)
+        traces, inverse = [], torch.zeros(0, 0, dtype=self._precision)
         beside: Tensor | None = None
         for _, factor, above in reversed(list(self._steps(torch.tensor([shift], dtype=torch.float64)))):
-            root = torch.linalg.inv(factor[0])
-            middle = torch.eye(root.shape[0], dtype=self._precision)
-            if beside is not None:
-                middle = middle + beside @ inverse @ beside.T
+            identity = torch.eye(factor.shape[1], dtype=self._precision)
+            root = torch.linalg.solve_triangular(factor[0], identity, upper=False)
+            middle = identity if beside is None else identity.addmm_(beside @ inverse, beside.T)
             inverse = root.T @ middle @ root
-            total += float(inverse.trace())
+            traces.append(inverse.trace())
             beside = None if above is None else above[0]
-        return total
+        return float(torch.stack(traces).sum(dtype=torch.float64))
 
     def eigenvalues(self) -> Tensor:
         """All eigenvalues, ascending, rounding below zero cut off."""
@@ -304,10 +320,6 @@ def _less(matrix: Tensor, left: Tensor, right: Tensor) -> None:
         return
     for some, of in zip(torch.split(matrix, _WIDENED), torch.split(left, _WIDENED), strict=True):
         some.copy_(some.to(left.dtype).addmm_(of, right, alpha=-1))
-
-
-def _squared(block: Tensor) -> float:
-    return float(block.square().sum(dtype=torch.float64))
 
 
 def _factored(panel: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -226,9 +226,18 @@ class View:
         """`L^-1 rotated` `[S, r, C + 1]` and `log det (T + shift I)` `[S]`, a few shifts at a time."""
         return self.form_at(min(shifts)).half_solve(self.rotated, shifts)
 
-    def norms(self, shifts: Sequence[float], /) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def norms(self, shifts: Sequence[float], /) -> tuple[Tensor, Tensor, Tensor]:
         """Squares of these columns `[S, C + 1]`, their products with the mean's, and `log det (T + shift I)` `[S]`."""
-        return self.form_at(min(shifts)).norms(self.rotated, shifts)
+        form, low = self.form, min(shifts)
+        if form.rough and len(shifts) > 1:
+            try:
+                found = form.norms(self.rotated, shifts)
+                if form.resolves(low, trace=_largest_trace(shifts, found[2])):
+                    return found
+            except Degenerate:
+                pass
+            self.refine()
+        return self.form_at(low).norms(self.rotated, shifts)
 
     def mean_products(self, shifts: Sequence[float], /) -> tuple[Tensor, Tensor]:
         """`M (W + shift I)^-1 M^T` `[S, C, C]` for the class means M, and `log det (W + shift I)` `[S]`."""
@@ -336,6 +345,16 @@ class View:
             raise Degenerate("constant features: every row is the same")
         if self.within_trace <= 1e-14 * total * self.n:
             raise Degenerate("no spread within any class: every class is a single point")
+
+
+def _largest_trace(shifts: Sequence[float], logdets: Tensor) -> float:
+    """A bound on tr((T + low)^-1) at the lowest of several shifts, from log det at it and at the next, `high`.
+
+    The trace is the slope of log det, which falls as the shift grows; low/high of it is left at `high` at least.
+    """
+    low, high = sorted(range(len(shifts)), key=shifts.__getitem__)[:2]
+    slope = float(logdets[high] - logdets[low]) / (shifts[high] - shifts[low])
+    return slope * shifts[high] / shifts[low]
 
 
 class Case:

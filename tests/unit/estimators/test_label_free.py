@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import estimators.view
-from estimators import discriminant
+from estimators import discriminant, evidence_curve
 from estimators.blocks import block_ids
 from estimators.evidence import Evidence
 from estimators.label_free import WHOLE, LabelFree
@@ -51,6 +51,39 @@ def test_relabelled_images_score_as_if_nothing_had_been_known(n, dim):
     assert set(forms) == (set() if n < dim else {WHOLE, *range(10)})
     assert all(known.forms[block] is form for block, form in forms.items())
     assert known.nbytes > 4 * rows.numel()
+
+
+@pytest.mark.parametrize(("n", "dim"), [(300, 40), (120, 160), (600, 520)])
+def test_images_that_are_added_score_as_if_nothing_had_been_known(n, dim):
+    rows, labels = data(n, dim)
+    positions = (torch.arange(n) % 50 != 7).nonzero()[:, 0]
+    known = LabelFree()
+    scores(rows[positions], labels[positions], label_free=known)
+    known = known.grown(rows, positions)
+    again, afresh = scores(rows, labels, label_free=known), scores(rows, labels)
+    for name, score in afresh.items():
+        assert again[name].value == pytest.approx(score.value, rel=1e-9), name
+        assert again[name].replicates == pytest.approx(score.replicates, rel=1e-6), name
+
+
+@pytest.mark.parametrize("cells", [1, 2, 4, 7])
+def test_a_curve_over_several_cells_is_as_near_as_over_each(cells):
+    """Log determinants and quadratic forms, as those of the evidence, against many nodes a cell."""
+    values = torch.logspace(-3, 3, 60, dtype=torch.float64)
+    weights = torch.rand(3, 60, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def terms(taus):
+        tau = torch.tensor(taus, dtype=torch.float64)[:, None]
+        explained = (weights[:, None] * values / (values + tau)).sum(2) * torch.tensor([0.2, 1.0, 3.0])[:, None]
+        return (400.0 - explained.T).log(), (values / tau).log1p().sum(1)
+
+    found = []
+    for nodes in (5, 12):
+        best, at = torch.full((3,), -torch.inf, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+        everyone = torch.ones(3, dtype=torch.bool)
+        evidence_curve._refine(terms, 2000, -2, -3 + cells, nodes, best, at, within=everyone)
+        found.append(best)
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)
 
 
 def test_other_blocks_are_factored_again():
