@@ -65,7 +65,8 @@ class Neighbourhood:
         fresh[positions] = False
         new = fresh.nonzero().squeeze(1)
         units = _unit(rows[new].double()).T
-        near = torch.cat([_unit(rows[positions[part]].double()) @ units for part in slices(len(positions), 4096)])
+        old = (rows[positions[part]].double() for part in slices(len(positions), 4096))
+        near = torch.cat([some @ units / _norms(some) for some in old])
         similarity = torch.cat([self.similarity, near], 1)
         ids = torch.cat([positions[self.ids], new.expand(len(positions), -1)], 1)
         best = similarity.topk(depth, dim=1)

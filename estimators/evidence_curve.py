@@ -71,16 +71,14 @@ def maximise(terms: Terms, squared_norms: Tensor, n: int, /, *, smallest: float,
     cells = sorted({low + int(i) for i in best[finite].tolist()})
     values, log_tau = limit.clone(), torch.full_like(limit, math.inf)
     done: set[int] = set()
-    while set(cells) - done:
-        for cell in sorted(set(cells) - done):
-            _refine(terms, n, cell, cell, _NODES, values, log_tau, within=(finite & (best - (cell - low)).abs().le(1)))
-            done.add(cell)
-        edge = set()
-        for at, cell in zip(log_tau[finite].tolist(), best[finite].tolist(), strict=True):
-            side = at / _STEP - (low + cell)
-            if abs(abs(side) - 0.5) < 1e-6:
-                edge.add(low + cell + (1 if side > 0 else -1))
-        cells = sorted({*cells, *edge})
+    while wanted := set(cells) - done:
+        # where a curve grows without bound, an interval over more than its cell would find it there
+        runs = [(cell, cell) for cell in sorted(wanted)] if bool(unbounded.any()) else _runs(wanted)
+        for first, last in runs:
+            near = (best - (first - low) >= -1) & (best - (last - low) <= 1)
+            _refine(terms, n, first, last, _NODES, values, log_tau, within=finite & near)
+        done |= wanted
+        cells = sorted({*cells, *_beyond(log_tau[finite], done)})
     return Maxima(values, log_tau, int(unbounded.sum()), tuple(cells))
 
 
@@ -99,9 +97,7 @@ def maximise_near(terms: Terms, squared_norms: Tensor, n: int, cells: tuple[int,
         for first, last in _runs(wanted - done):
             _refine(terms, n, first, last, _ROUGH_NODES, values, log_tau, within=everyone)
         done |= wanted
-        ends = [at / _STEP for at in log_tau.tolist()]
-        beyond = {round(end + side) for end in ends for side in (0.25, -0.25)} - done
-        wanted = {cell for cell in beyond if any(abs(abs(end - cell) - 0.5) < 1e-6 for end in ends)}
+        wanted = _beyond(log_tau, done)
         if not wanted:
             break
     return torch.maximum(values, limit)
@@ -127,6 +123,13 @@ def _runs(cells: set[int]) -> list[tuple[int, int]]:
     starts = sorted(cell for cell in cells if cell - 1 not in cells)
     ends = sorted(cell for cell in cells if cell + 1 not in cells)
     return list(zip(starts, ends, strict=True))
+
+
+def _beyond(log_tau: Tensor, done: set[int]) -> set[int]:
+    """Cells not yet looked at, at whose edges maxima lie."""
+    ends = [at / _STEP for at in log_tau.tolist() if math.isfinite(at)]
+    cells = {round(end + side) for end in ends for side in (0.25, -0.25)} - done
+    return {cell for cell in cells if any(abs(abs(end - cell) - 0.5) < 1e-6 for end in ends)}
 
 
 def _ellipse(cells: int) -> float:
