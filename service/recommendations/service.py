@@ -90,7 +90,7 @@ def recommend(
             *_said(by_evidence, view, ties_in_words(found, of=modality), told.fit if told else None),
             *((likeness,) if likeness and not by_evidence else ()),
         ),
-        warnings=(*_warnings(by_evidence, before, len(found)), *(told.warnings if told else ())),
+        warnings=(*_warnings(by_evidence, before, similar, len(found)), *(told.warnings if told else ())),
         entries=tuple(found),
         excluded=tuple(excluded),
     )
@@ -218,13 +218,16 @@ def _how(fit: FitOf) -> str:
     )
 
 
-def _warnings(by_evidence: bool, before: Mapping[str, PriorOf], n: int) -> tuple[str, ...]:
+def _warnings(
+    by_evidence: bool, before: Mapping[str, PriorOf], similar: Mapping[str, float], n: int
+) -> tuple[str, ...]:
     found = []
     if n == 0:
         found.append("No model is left: loosen the constraints, or rank more models.")
-    if before and not any(prior.basis == "target" for prior in before.values()):
+    if before and not similar and not any(prior.basis == "target" for prior in before.values()):
         found.append(
-            "Nothing says how alike this dataset is to those that the prior knows: fewer than 20 outcomes on it."
+            "Which of the datasets with outcomes are like this one is not known: models' records on all of them count "
+            "alike."
         )
     unseen = sum(prior.basis == "names" for prior in before.values())
     if unseen and not by_evidence:
