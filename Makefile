@@ -1,6 +1,6 @@
 # Every target sets itself up: .ci/install makes .venv from requirements.lock once.
 BIN := .venv/bin
-.PHONY: demo test test-browser screenshots check docs wheel format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api bench-web soak bench-truth
+.PHONY: demo test test-browser screenshots check installed style types docs wheel format lock bench-estimators bench-embedding fuzz-api fuzz-uploads bench-api bench-web soak bench-truth
 
 demo:
 	@.ci/install
@@ -20,18 +20,22 @@ screenshots:
 	@.ci/install
 	$(BIN)/python -m tests.helpers.screenshots
 
-check:
+check: style types docs
+
+installed:
 	@.ci/install
+
+style: installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_migrations.py
-	@$(MAKE) --no-print-directory docs
+
+types: installed
+	$(BIN)/mypy
 
 # Every page is read anew: of what is kept from an earlier run, warnings would not be seen again.
-docs:
-	@.ci/install
+docs: installed
 	$(BIN)/sphinx-build -q -W --keep-going -n -E -c docs -d .cache/docs/doctrees . .cache/docs/html
 	@echo "The site is .cache/docs/html/docs/index.html"
 
