@@ -180,3 +180,19 @@ def test_a_form_of_features_that_depend_on_each_other(rank, dtype, within):
     torch.testing.assert_close(
         form.eigenvalues().to(torch.float64), torch.linalg.eigvalsh(matrix).clamp_min(0), rtol=0, atol=within * largest
     )
+
+
+@pytest.mark.parametrize("large", [slice(0, 30), slice(200, 300)])
+def test_what_log_determinants_say_of_float32_is_what_the_inverse_says(large):
+    """Their slope bounds the trace from above, and not by much."""
+    rows = torch.randn(900, 520, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    rows[:, large] *= 100
+    matrix = rows.T @ rows
+    form = ShiftedForm(matrix.to(torch.float32), careful=True)
+    columns = form.rotate(torch.ones(520, 1, dtype=torch.float64))
+    for shift in (1e-2, 1.0, 1e3):
+        exact = float((1 / (torch.linalg.eigvalsh(matrix) + shift)).sum())
+        shifts = [1.3 * shift, shift, 2 * shift]
+        bound = estimators.view._largest_trace(shifts, form.norms(columns, shifts)[2], 520)
+        rounding = estimators.view._ROUNDED_LOG * 520 / (0.3 * shift)
+        assert exact * 0.999 <= bound <= 1.3 * (exact * 1.01 + 2 * rounding)
