@@ -34,7 +34,8 @@ def foretold(known: Known, /, *, part: fusion.Part | None = None, without: Colle
         part: which part orders, whatever the other datasets show.
         without: models whose outcomes are not learned from.
     """
-    key = (known.truth.models, known.target, known.truth.accuracy.tobytes(), part, tuple(sorted(without)))
+    of = known.truth.models, known.target, known.truth.accuracy.tobytes(), tuple(known.scores)
+    key = (*of, part, tuple(sorted(without)))
     if key not in _held:
         _held[key] = _foretold(known, part, without)
     return _held[key]

@@ -1,7 +1,7 @@
 """Evidence and record together: fine-tuned accuracy, foretold with an interval.
 
 Accuracies are looked at as logits. Scores stand within their dataset, and are averaged into one: each counts by the
-fourth power of its mean correlation with fine-tuned accuracy on the datasets known, and not at all where that is
+fourth power of its mean weighted tau with fine-tuned accuracy on the datasets known, and not at all where that is
 negative. A ridge regression, in units of each dataset's own spread, says how much that average and the model's record
 elsewhere count. The candidates' mean probe is the level that fine-tuning adds to, and each dataset has an offset of
 its own. Few numbers, so that few outcomes suffice. Each dataset is left out in turn to choose the penalty, to widen
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ FEWEST_ROWS = 8
 FOLDS = 10
 _SHARE = 0.3  # of a dataset's squared spread that is taken to be foretold by nothing, where test images are weighed
 _UNKNOWN = 0.1  # variance of the datasets' offsets before any is known; counts as two of them
-_SHARPNESS = 4  # a score that tells half as much counts a sixteenth
+_SHARPNESS = 4  # a score that agrees half as well counts a sixteenth
 _EQUAL = 1e-3  # squared deviations: with less, a score is the same for all of them
 _FLOOR = 0.1  # logit: no dataset's candidates are taken to be more alike than that
 Part = Literal["together", "evidence", "prior"]
@@ -302,23 +303,27 @@ class _Rows:
 
 
 def _shares(known: Table, y: Floats) -> Floats:
-    """Of each score: a power of its mean correlation with what fine-tuning gave, by dataset; 0 where negative."""
+    """Of each score: a power of its mean weighted tau with what fine-tuning gave, by dataset; 0 where negative."""
     found = []
     for d in np.unique(known.dataset):
         here = known.dataset == d
-        columns, truth = known.standing[here], y[here] - y[here].mean()
-        columns = columns - columns.mean(axis=0)
-        spread = (columns**2).sum(axis=0)
-        size = np.sqrt(spread * (truth**2).sum())
-        if here.sum() >= LEAST:
-            told = (spread > _EQUAL) & (size > 0)
-            found.append(np.where(told, columns.T @ truth / np.where(told, size, 1.0), np.nan))
+        if here.sum() >= LEAST and np.ptp(y[here]) > 0:
+            found.append(_taus(known.standing[here].tobytes(), y[here].tobytes()))
     if not found:
         return np.zeros(known.standing.shape[1])
     held = np.isfinite(found)
     mean = np.nansum(found, axis=0) / np.maximum(held.sum(axis=0), 1)
     powers = np.clip(mean, 0.0, None) ** _SHARPNESS
     return np.asarray(powers / powers.sum()) if powers.sum() > 0 else powers
+
+
+@lru_cache(maxsize=4096)
+def _taus(standing: bytes, truth: bytes) -> Floats:
+    """Of each score on one dataset, NaN where it is the same for all. Leaving others out asks for it over and over."""
+    y = np.frombuffer(truth)
+    columns = np.frombuffer(standing).reshape(len(y), -1)
+    varied = ((columns - columns.mean(axis=0)) ** 2).sum(axis=0) > _EQUAL
+    return np.array([weighted_tau(of, y) if told else np.nan for of, told in zip(columns.T, varied, strict=True)])
 
 
 def _not_negative(gram: Floats, against: Floats) -> tuple[Floats, Floats]:
