@@ -19,6 +19,7 @@ _DEPENDENT = 0.1  # how far from orthonormal a panel's columns may come out of a
 _WIDENED = 256  # rows of a float32 matrix that are taken to float64 together: they stay in the cache
 _AT_ONCE = 2**22  # numbers in the half-solved columns of the shifts that are taken together
 _FLOAT32_ROUNDING = 2.0**-24
+_ROUNDED_LOG = 2.0**-22  # of a dimension's share in log det, in float32
 _APART = 0.03
 _LED = 0.5
 _LITTLE = 1e-3  # replicates of real features, rescaled in many ways, are then off by 0.001 of their spread at most
@@ -304,6 +305,17 @@ class ShiftedForm:
             whole[low, high], whole[high, low] = block, block.T
         values: Tensor = torch.linalg.eigvalsh(whole).clamp_min(0.0)
         return values
+
+
+def largest_trace(shifts: Sequence[float], logdets: Tensor, size: int, /) -> float:
+    """A bound on tr((A + low I)^-1) at the lowest of several shifts, from log det at it and at the next, `high`.
+
+    The trace is the slope of log det, which falls as the shift grows; low/high of it is left at `high` at least. What
+    float32 may take from the logarithms is added.
+    """
+    low, high = sorted(range(len(shifts)), key=shifts.__getitem__)[:2]
+    gain = float(logdets[high] - logdets[low]) + _ROUNDED_LOG * size
+    return gain / (shifts[high] - shifts[low]) * shifts[high] / shifts[low]
 
 
 def _times(matrix: Tensor, columns: Tensor) -> Tensor:

@@ -13,11 +13,10 @@ from estimators.errors import Degenerate, InvalidInput
 from estimators.label_free import WHOLE, LabelFree
 from estimators.linalg import gram
 from estimators.moments import ClassMoments
-from estimators.shifted import ShiftedForm
+from estimators.shifted import ShiftedForm, largest_trace
 
 _ROUGH_FROM = 512  # dimensions from which a replicate's scatter is reduced in float32
 _LEAST, _LEAST_ROUGH = 1e-4, 1e-2  # in float32 a replicate is then off by 0.006 of their spread
-_ROUNDED_LOG = 2.0**-22  # of a dimension's share in log det, in float32
 _WIDENED = 64  # rows of a matrix that are taken to float64 together
 _EXACT = "exact"  # where a view's memo holds that float32 does not do for its replicates
 
@@ -233,7 +232,7 @@ class View:
         if form.rough and len(shifts) > 1:
             try:
                 found = form.norms(self.rotated, shifts)
-                if form.resolves(low, trace=_largest_trace(shifts, found[2], form.size)):
+                if form.resolves(low, trace=largest_trace(shifts, found[2], form.size)):
                     return found
             except Degenerate:
                 pass
@@ -346,17 +345,6 @@ class View:
             raise Degenerate("constant features: every row is the same")
         if self.within_trace <= 1e-14 * total * self.n:
             raise Degenerate("no spread within any class: every class is a single point")
-
-
-def _largest_trace(shifts: Sequence[float], logdets: Tensor, size: int) -> float:
-    """A bound on tr((T + low)^-1) at the lowest of several shifts, from log det at it and at the next, `high`.
-
-    The trace is the slope of log det, which falls as the shift grows; low/high of it is left at `high` at least. What
-    float32 may take from the logarithms is added.
-    """
-    low, high = sorted(range(len(shifts)), key=shifts.__getitem__)[:2]
-    gain = float(logdets[high] - logdets[low]) + _ROUNDED_LOG * size
-    return gain / (shifts[high] - shifts[low]) * shifts[high] / shifts[low]
 
 
 class Case:

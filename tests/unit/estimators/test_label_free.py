@@ -13,7 +13,7 @@ from estimators.label_free import WHOLE, LabelFree
 from estimators.logme import logme
 from estimators.moments import ClassMoments
 from estimators.panel import evaluate
-from estimators.shifted import ShiftedForm
+from estimators.shifted import _ROUNDED_LOG, ShiftedForm, largest_trace
 from tests.oracles.moments_oracles import logme_dense
 
 NAMES = ("logme", "h_score", "ped_logme", "frechet", "lda", "knn")
@@ -193,6 +193,6 @@ def test_what_log_determinants_say_of_float32_is_what_the_inverse_says(large):
     for shift in (1e-2, 1.0, 1e3):
         exact = float((1 / (torch.linalg.eigvalsh(matrix) + shift)).sum())
         shifts = [1.3 * shift, shift, 2 * shift]
-        bound = estimators.view._largest_trace(shifts, form.norms(columns, shifts)[2], 520)
-        rounding = estimators.view._ROUNDED_LOG * 520 / (0.3 * shift)
+        bound = largest_trace(shifts, form.norms(columns, shifts)[2], 520)
+        rounding = _ROUNDED_LOG * 520 / (0.3 * shift)
         assert exact * 0.999 <= bound <= 1.3 * (exact * 1.01 + 2 * rounding)
