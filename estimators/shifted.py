@@ -105,9 +105,9 @@ class ShiftedForm:
             rounded = self._squared_from(0) ** 0.5
             if self._careful:
                 rounded = self._squared_from(2) ** 0.5 + _APART * self._squared_from(1) ** 0.5
-            allowed = _LITTLE * self.size / (_FLOAT32_ROUNDING * rounded)
+            lost, allowed = _FLOAT32_ROUNDING * rounded, _LITTLE * self.size
             try:
-                if trace >= allowed and self.inverse_trace(shift) >= allowed:
+                if lost * trace >= allowed and lost * self.inverse_trace(shift) >= allowed:
                     return False
             except Degenerate:
                 return False

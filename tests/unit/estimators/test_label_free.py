@@ -196,3 +196,11 @@ def test_what_log_determinants_say_of_float32_is_what_the_inverse_says(large):
         bound = largest_trace(shifts, form.norms(columns, shifts)[2], 520)
         rounding = _ROUNDED_LOG * 520 / (0.3 * shift)
         assert exact * 0.999 <= bound <= 1.3 * (exact * 1.01 + 2 * rounding)
+
+
+def test_features_of_which_nearly_all_are_never_active_have_nothing_to_round():
+    rows, labels = data(700, 40)
+    padded = torch.cat([rows, torch.zeros(700, 560)], 1)
+    found, expected = scores(padded, labels, ("logme", "h_score")), scores(rows, labels, ("logme", "h_score"))
+    assert found["logme"].value == pytest.approx(expected["logme"].value, rel=1e-6)
+    assert found["logme"].stderr == pytest.approx(expected["logme"].stderr, rel=1e-2)
