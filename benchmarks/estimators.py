@@ -35,7 +35,7 @@ from estimators.shared import Options
 from estimators.view import View
 
 PANEL = ("logme", "h_score", "lda", "gbc", "transrate", "ped_logme", "ped_lda", "frechet")
-SERVICE_PANEL = ("logme", "knn", "ped_logme", "frechet", "h_score")
+SERVICE_PANEL = ("logme", "knn", "ped_logme", "frechet")
 
 
 def features(n: int, dim: int, n_classes: int, seed: int) -> tuple[Tensor, Tensor]:

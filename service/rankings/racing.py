@@ -24,7 +24,7 @@ from service.rankings.tables import EntryRow, RankingRow
 from service.scoring import repository as scoring
 
 LEAST_GROWTH = 0.1  # of a sample: less is not worth a rung
-PANEL = ("logme", "knn", "h_score")  # a reference set would cost more images than a rung
+PANEL = ("logme", "knn")  # a reference set would cost more images than a rung
 OUT_OF_TIME = "the budget's time was over before its turn came"
 
 

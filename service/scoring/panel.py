@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from estimators.catalog import SPECS
 from service.scoring.errors import UnknownEstimator
 
-DEFAULT_PANEL = ("logme", "knn", "ped_logme", "frechet", "h_score")
+DEFAULT_PANEL = ("logme", "knn", "ped_logme", "frechet")
 OWN_FEATURES_PANEL = ("logme", "knn", "h_score")  # features that are brought seldom come with a reference set's
 
 

@@ -118,7 +118,7 @@ def test_no_readiness_without_a_store_that_can_be_written(service: Service, monk
 
 def test_the_estimators_are_listed_with_what_they_need(service: Service) -> None:
     items = {e["name"]: e for e in service.call("GET", "/v1/estimators")["items"]}
-    assert {name for name, e in items.items() if e["default"]} == {"logme", "knn", "ped_logme", "frechet", "h_score"}
+    assert {name for name, e in items.items() if e["default"]} == {"logme", "knn", "ped_logme", "frechet"}
     assert items["leep"]["needs"] == ["source_probs"]
     for item in items.values():
         assert item["title"]

@@ -32,7 +32,7 @@ def test_a_ranking_from_request_to_ordered_entries(each_service: Service, tiny_z
     assert done["state"] == "done"
     assert done["error"] is None
     assert done["split"] == "train"
-    assert done["estimators"] == ["logme", "knn", "ped_logme", "frechet", "h_score"]
+    assert done["estimators"] == ["logme", "knn", "ped_logme", "frechet"]
     assert done["dataset"]["fingerprint"] == dataset["fingerprint"]
     assert done["created_at"] <= done["started_at"] <= done["finished_at"]
     assert [e["rank"] for e in done["entries"]] == [1, 2, 3]
