@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from service.recommendations.table import Places, Table
 
-PROBES = ("linear_probe", "knn")
-"""Accuracies on the frozen features, the better level first."""
+PROBES = ("linear_probe", "lda", "knn")
+"""Accuracies on the frozen features (of LDA the mean held-out probability), the better level first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +105,7 @@ def pairs_of(
 
     models = list(scores)
     names = dict.fromkeys(name for of_model in scores.values() for name in of_model)
-    columns = {
-        name: standing(np.array([scores[model].get(name, np.nan) for model in models]))
-        for name in names
-        if name not in PROBES
-    }
-    for name in PROBES:
-        if name in names:
-            columns[name] = standing(np.array([scores[model].get(name, np.nan) for model in models]))
+    columns = {name: standing(np.array([scores[model].get(name, np.nan) for model in models])) for name in names}
     columns[SIZE] = standing(np.array([np.log(size) if (size := params.get(m)) else np.nan for m in models]))
     return [
         Pair(

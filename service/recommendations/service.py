@@ -191,10 +191,11 @@ def _said(by_evidence: bool, view: RankingView | None, ties: str | None, fit: Fi
     said = [ties] if ties else []
     if fit is not None:
         said.append(_how(fit))
+        said += _better_level(fit)
     elif by_evidence and view is not None:
         said.append(
             f"Ordered by the evidence alone ({view.ordered_by}): the ranking has no score from which fine-tuned "
-            "accuracy is foretold, or too few outcomes are known. `linear_probe` and `knn` are such scores."
+            "accuracy is foretold, or too few outcomes are known. `linear_probe`, `lda` and `knn` are such scores."
         )
     else:
         said.append("Ordered by the prior alone: the dataset has no finished ranking with a score of these models.")
@@ -216,6 +217,23 @@ def _how(fit: FitOf) -> str:
         f"Ordered by the evidence alone, as learned from {learned}: together with records, weighted tau is "
         f"{together:.2f} on {n} datasets left out in turn, which does not beat both halves ({halves})."
     )
+
+
+def _better_level(fit: FitOf) -> list[str]:
+    """Which score would tell the level of accuracy better than the one that it was taken from."""
+    if fit.level is None or fit.level == PROBES[0]:
+        return []
+    off = {name: of["check"]["absolute_error"] for name, of in shipped().about["fitted_on"].items() if of["check"]}
+    better = [
+        name for name in PROBES[: PROBES.index(fit.level)] if off.get(name, float("inf")) < off.get(fit.level, 0.0)
+    ]
+    if not better:
+        return []
+    named = " or ".join(f"`{name}` ({off[name]:.1f})" for name in reversed(better))
+    return [
+        f"Expected accuracies start from `{fit.level}`, by which they are off by {off[fit.level]:.1f} points on the "
+        f"datasets that are known; a ranking with {named} would tell them better."
+    ]
 
 
 def _warnings(

@@ -47,6 +47,23 @@ def test_from_prior_to_evidence(each_service: Service, tiny_zoo: TinyZoo) -> Non
     assert len(none["excluded"]) == 3
 
 
+def test_a_better_start_for_expected_accuracies_is_named_until_it_is_there(service: Service, tiny_zoo: TinyZoo) -> None:
+    service.add_models(tiny_zoo.good)
+    dataset = service.sealed()
+    path = f"/v1/datasets/{dataset['id']}/recommendations"
+    better = {}
+    for probe in ("knn", "lda", "linear_probe"):
+        service.ranked(dataset["id"], tiny_zoo.names, estimators=["logme", probe])
+        found = service.call("GET", path)
+        assert found["fit"]["level"] == probe
+        better[probe] = [line for line in found["said"] if "would tell them better" in line]
+    assert "`lda`" in better["knn"][0]
+    assert "`linear_probe`" in better["knn"][0]
+    assert "`linear_probe`" in better["lda"][0]
+    assert "or `lda`" not in better["lda"][0]
+    assert better["linear_probe"] == []
+
+
 def test_a_ranking_must_be_of_the_dataset(service: Service) -> None:
     dataset = service.sealed()
     path = f"/v1/datasets/{dataset['id']}/recommendations"
