@@ -191,7 +191,8 @@ def _said(by_evidence: bool, view: RankingView | None, ties: str | None, fit: Fi
     said = [ties] if ties else []
     if fit is not None:
         said.append(_how(fit))
-        said += _better_level(fit)
+        if better := _better_level(fit):
+            said.append(better)
     elif by_evidence and view is not None:
         said.append(
             f"Ordered by the evidence alone ({view.ordered_by}): the ranking has no score from which fine-tuned "
@@ -219,21 +220,20 @@ def _how(fit: FitOf) -> str:
     )
 
 
-def _better_level(fit: FitOf) -> list[str]:
+def _better_level(fit: FitOf) -> str | None:
     """Which score would tell the level of accuracy better than the one that it was taken from."""
-    if fit.level is None or fit.level == PROBES[0]:
-        return []
     off = {name: of["check"]["absolute_error"] for name, of in shipped().about["fitted_on"].items() if of["check"]}
-    better = [
-        name for name in PROBES[: PROBES.index(fit.level)] if off.get(name, float("inf")) < off.get(fit.level, 0.0)
-    ]
-    if not better:
-        return []
-    named = " or ".join(f"`{name}` ({off[name]:.1f})" for name in reversed(better))
-    return [
+    if fit.level not in off:
+        return None
+    named = " or ".join(
+        f"`{name}` ({off[name]:.1f})" for name in sorted(off, key=off.get) if off[name] < off[fit.level]
+    )
+    if not named:
+        return None
+    return (
         f"Expected accuracies start from `{fit.level}`, by which they are off by {off[fit.level]:.1f} points on the "
         f"datasets that are known; a ranking with {named} would tell them better."
-    ]
+    )
 
 
 def _warnings(

@@ -60,7 +60,7 @@ def test_a_better_start_for_expected_accuracies_is_named_until_it_is_there(servi
     assert "`lda`" in better["knn"][0]
     assert "`linear_probe`" in better["knn"][0]
     assert "`linear_probe`" in better["lda"][0]
-    assert "or `lda`" not in better["lda"][0]
+    assert "`lda` (" not in better["lda"][0]
     assert better["linear_probe"] == []
 
 
