@@ -225,11 +225,10 @@ def _better_level(fit: FitOf) -> str | None:
     off = {name: of["check"]["absolute_error"] for name, of in shipped().about["fitted_on"].items() if of["check"]}
     if fit.level not in off:
         return None
-    named = " or ".join(
-        f"`{name}` ({off[name]:.1f})" for name in sorted(off, key=off.get) if off[name] < off[fit.level]
-    )
-    if not named:
+    better = [name for name in PROBES if name in off and off[name] < off[fit.level]]
+    if not better:
         return None
+    named = " or ".join(f"`{name}` ({off[name]:.1f})" for name in better)
     return (
         f"Expected accuracies start from `{fit.level}`, by which they are off by {off[fit.level]:.1f} points on the "
         f"datasets that are known; a ranking with {named} would tell them better."
