@@ -85,6 +85,19 @@ def likeness(truth: Matrix, /) -> tuple[float, float]:
     return (float(np.mean(taus)), float(np.std(taus))) if taus else (np.nan, np.nan)
 
 
+def knowing(truth: Matrix, n_test: Sequence[int], measure: Measure, /, *, draws: int = 200) -> float:
+    """Mean of a measure for whoever knows the accuracies as measured, held against as many other test images.
+
+    What no predictor can be expected to pass: the measured accuracies spread by their own noise as well.
+    """
+    dice = np.random.default_rng(0)
+    sizes = np.array(n_test)[:, None]
+    again = (
+        np.where(np.isfinite(truth), dice.binomial(sizes, np.nan_to_num(truth)) / sizes, np.nan) for _ in range(draws)
+    )
+    return float(np.mean([np.nanmean(by_dataset(drawn, truth, measure)) for drawn in again]))
+
+
 def differences(truth: Matrix, prediction: Matrix, n_test: Sequence[int], /) -> dict[str, Any]:
     """Fidelity, pair by pair of models on one dataset: predicted difference against true difference.
 

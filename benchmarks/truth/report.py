@@ -21,6 +21,7 @@ from benchmarks.truth.agreement import (
     Vector,
     by_dataset,
     differences,
+    knowing,
     likeness,
     mean_and_interval,
     tau_both,
@@ -69,6 +70,7 @@ def report(outcomes: Path, scored: Path, recipe: str, /) -> Iterator[str]:
     top1 = np.array([IMAGENET.get(m, math.nan) for m in truth.models])
     told = predictions(truth, estimated, sizes, top1)
     yield from _tables(truth, told)
+    yield from _noise(truth)
     if estimated:
         yield from _intervals(Known(truth, 0, estimated, sizes, top1))
         yield from _family_out(Known(truth, 0, estimated, sizes, top1), [family(zoo[m]) for m in truth.models])
@@ -161,6 +163,16 @@ def _tables(truth: Truth, told: Mapping[str, Matrix]) -> Iterator[str]:
     for name in _sorted(truth, told):
         cells = by_dataset(truth.accuracy, told[name], tau_both)
         yield f"{name} | {' | '.join(_number(value) for value in cells)}"
+    yield ""
+
+
+def _noise(truth: Truth) -> Iterator[str]:
+    found = {name: knowing(truth.accuracy, truth.n_test, MEASURES[name]) for name in ("τw", "regret@1", "regret@3")}
+    cells = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+    yield (
+        "Who knew every accuracy as it was measured would have, held against as many other test images, "
+        f"{cells}: no prediction can be expected to do better."
+    )
     yield ""
 
 

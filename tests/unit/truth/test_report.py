@@ -71,6 +71,17 @@ def test_an_interval_holds_the_mean_and_widens_with_the_spread() -> None:
     assert np.isnan(agreement.mean_and_interval(np.full(3, np.nan))[0])
 
 
+def test_who_knows_the_truth_is_held_back_by_the_test_images_alone() -> None:
+    truth = table(np.array([ACCURACY, ACCURACY - 0.1])).accuracy
+    tau, regret = MEASURES["τw"], MEASURES["regret@1"]
+    exact = [agreement.knowing(truth, (10**9, 10**9), measure) for measure in (tau, regret)]
+    assert exact == pytest.approx([1.0, 0.0])
+    few = [agreement.knowing(truth, (50, 50), measure) for measure in (tau, regret)]
+    many = [agreement.knowing(truth, (2000, 2000), measure) for measure in (tau, regret)]
+    assert few[0] < many[0] <= 1
+    assert few[1] > many[1] >= 0
+
+
 def write(path: Path, models: int, datasets: int, *, seeds: int = 1) -> Path:
     dice = np.random.default_rng(1)
     with path.open("w", newline="") as file:
