@@ -62,7 +62,7 @@ def main() -> int:
         for p in pairs:
             cells = [p.probes.get(name, "") for name in PROBES]
             writer.writerow(
-                [p.dataset, p.model, p.accuracy, p.n_test, *cells, *(round(p.standing.get(n, 0.0), 6) for n in names)]
+                [p.dataset, p.model, p.accuracy, p.n_test, *cells, *(round(p.standing.get(n, 0.0), 12) for n in names)]
             )
     text = json.dumps(about, indent=1)
     (DATA / "fusion.json").write_text(text + "\n", encoding="utf-8")
