@@ -88,7 +88,8 @@ def likeness(truth: Matrix, /) -> tuple[float, float]:
 def knowing(truth: Matrix, n_test: Sequence[int], measure: Measure, /, *, draws: int = 200) -> float:
     """Mean of a measure for whoever knows the accuracies as measured, held against as many other test images.
 
-    What no predictor can be expected to pass: the measured accuracies spread by their own noise as well.
+    No predictor can be expected to pass it, for the measured accuracies spread by their own noise as well; on a few
+    datasets one may by luck.
     """
     dice = np.random.default_rng(0)
     sizes = np.array(n_test)[:, None]

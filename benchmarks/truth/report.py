@@ -171,7 +171,7 @@ def _noise(truth: Truth) -> Iterator[str]:
     cells = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
     yield (
         "Who knew every accuracy as it was measured would have, held against as many other test images, "
-        f"{cells}: no prediction can be expected to do better."
+        f"{cells} on average: what is better than that here is luck, or a measure over fewer models."
     )
     yield ""
 
