@@ -141,18 +141,19 @@ def test_replacing_the_reference_set_embeds_the_new_one_and_nothing_of_the_targe
     service.add_models(tiny_zoo.good)
     dataset = service.sealed()["id"]
     named(service, 1)
-    first = service.ranked(dataset, tiny_zoo.names)
+    wanted = [*PANEL, "h_score"]
+    first = service.ranked(dataset, tiny_zoo.names, estimators=wanted)
     before = rows_embedded(service)
     assert before == 3 * (N_TARGET + 10)
-    assert computed == [PANEL] * 3
+    assert computed == [wanted] * 3
     computed.clear()
 
     replaced = named(service, 2, each=4)
-    second = service.ranked(dataset, tiny_zoo.names)
+    second = service.ranked(dataset, tiny_zoo.names, estimators=wanted)
     assert second["progress"]["images_embedded"] == 3 * replaced["n_images"] == rows_embedded(service) - before
     assert computed == [list(NEED_IT)] * 3
     assert second["reference"]["fingerprint"] == replaced["fingerprint"]
-    for name in ("logme", "knn"):
+    for name in ("logme", "knn", "h_score"):
         assert values(second, name) == values(first, name)
         assert scores_stored(service, name) == 3
     for name in NEED_IT:
@@ -162,7 +163,7 @@ def test_replacing_the_reference_set_embeds_the_new_one_and_nothing_of_the_targe
     # What was ranked stays as it was, and the reference set of before costs nothing when it comes back.
     assert scores_of(service.call("GET", f"/v1/rankings/{first['id']}")) == scores_of(first)
     service.call("PUT", "/v1/reference", json={"dataset": first["reference"]["id"]})
-    third = service.ranked(dataset, tiny_zoo.names)
+    third = service.ranked(dataset, tiny_zoo.names, estimators=wanted)
     assert scores_of(third) == scores_of(first)
     assert service.tasks(kind="embed", subject_id=third["id"]) == []
 
@@ -187,7 +188,7 @@ def test_naming_one_later_computes_only_what_lacked_it(service: Service, tiny_zo
     named(service, 1)
     later = service.ranked(dataset, tiny_zoo.names[:2])
     assert later["progress"]["images_embedded"] == 2 * 10
-    assert [scores_stored(service, name) for name in PANEL] == [2] * len(PANEL)
+    assert [scores_stored(service, name) for name in PANEL] == [2] * 4
     assert all(value is not None for name in NEED_IT for value in values(later, name).values())
 
 
