@@ -42,7 +42,7 @@ from service.schema import all_tables
 class Pool:
     """Features of every model on the training images of every dataset."""
 
-    def __init__(self, data_dir: Path, *, without: str, sets: list[str]) -> None:
+    def __init__(self, data_dir: Path, *, without: list[str], sets: list[str]) -> None:
         settings = Settings(data_dir=data_dir)
         all_tables()
         database = Database.from_settings(settings)
@@ -53,7 +53,7 @@ class Pool:
             sealed = [ident for ident, state in datasets.states(session, DEFAULT_PROJECT).items() if state == "sealed"]
             names = {ident: datasets.get(session, DEFAULT_PROJECT, ident).name for ident in sealed}
         named = sorted((rows[ident].name, key) for ident, key in by_model.items())
-        self.models = [(name, key) for name, key in named if not fnmatch.fnmatch(name, without)]
+        self.models = [(name, key) for name, key in named if not any(fnmatch.fnmatch(name, glob) for glob in without)]
         self.hashes: dict[str, list[bytes]] = {}
         self.labels: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
         self.features: dict[tuple[str, str], torch.Tensor] = {}
@@ -82,11 +82,8 @@ class Pool:
         return np.concatenate(labels), joined
 
 
-def score(features: torch.Tensor, labels: np.ndarray[Any, np.dtype[np.int64]]) -> Score:
-    found = evaluate(Evidence(labels=torch.from_numpy(labels), features=features), ["logme"])["logme"]
-    if found.score is None:
-        raise SystemExit(f"LogME gave no score: {found.degenerate}")
-    return found.score
+def score(features: torch.Tensor, labels: np.ndarray[Any, np.dtype[np.int64]]) -> Score | None:
+    return evaluate(Evidence(labels=torch.from_numpy(labels), features=features), ["logme"])["logme"].score
 
 
 def unions(names: list[str], n: int, size: int) -> Iterator[tuple[str, ...]]:
@@ -117,13 +114,16 @@ def race(
             size = before + step
         spent += step * len(left)
         chosen = sample(labels, size)
-        found = {m: score(features[m][torch.from_numpy(dealt[chosen])], labels[chosen]) for m in left}
+        scored = {m: score(features[m][torch.from_numpy(dealt[chosen])], labels[chosen]) for m in left}
+        found = {m: each for m, each in scored.items() if each is not None}
         standings = [
             Standing(model_id=m, value=s.value, replicates=s.replicates, before=values.get(m)) for m, s in found.items()
         ]
-        verdict = judge(standings, sample=size, before=before, images=len(labels))
+        k = TOP_K if len(standings) > TOP_K else 1
+        verdict = judge(standings, sample=size, before=before, images=len(labels), k=k)
         dropped |= dict(verdict.dropped)
-        left = [model for model, _ in verdict.kept]
+        unjudged = [m for m in left if m not in found]  # as in a ranking: nothing is held against them
+        left = [model for model, _ in verdict.kept] + unjudged
         values |= {m: s.value for m, s in found.items()}
         before = size
         if len(left) <= TOP_K:
@@ -132,7 +132,7 @@ def race(
         if budget is not None and spent >= budget:
             ended = "budget"
             break
-    first = sorted(left, key=lambda m: -values[m])[:TOP_K]
+    first = sorted(left, key=lambda m: -values.get(m, -np.inf))[:TOP_K]
     return {"first": first, "dropped": dropped, "passes": spent, "images": len(labels), "rung": before, "ended": ended}
 
 
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--sets", nargs="*", default=[], help="those that are there if none is named")
     parser.add_argument("--union", type=int, default=5, help="sets that make one dataset")
-    parser.add_argument("--without", default="", help="glob of models")
+    parser.add_argument("--without", nargs="*", default=[], help="globs of models")
     parser.add_argument("--datasets", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budget-share", type=float, default=None, help="of the passes of the full ranking")
@@ -157,7 +157,7 @@ def main() -> None:
         key = f"{len(features)} models: " + " ".join(names)
         if key not in full:
             found = {m: score(f, labels) for m, f in features.items()}
-            full[key] = {m: {"value": s.value, "replicates": list(s.replicates)} for m, s in found.items()}
+            full[key] = {m: {"value": s.value, "replicates": list(s.replicates)} for m, s in found.items() if s}
             cache.write_text(json.dumps(full))
         for seed in range(given.seeds):
             share = "" if given.budget_share is None else str(given.budget_share)

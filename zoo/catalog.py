@@ -175,6 +175,7 @@ class ModelCard:
         num_classes: classes of the source classifier; 0 means that there is none, None that the weights decide.
         licence: of the weights, as published.
         pretrained_on: source data, derived from the tag by `zoo.pretraining`.
+        imagenet_top1: published top-1 accuracy on ImageNet-1k, a share.
         hub_id: `organisation/name` on the Hugging Face hub.
         weights: where they lie.
         tags: free text of the user's choice.
@@ -195,6 +196,7 @@ class ModelCard:
     num_classes: int | None = None
     licence: str | None = None
     pretrained_on: str | None = None
+    imagenet_top1: float | None = None
     hub_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -225,6 +227,9 @@ class ModelCard:
             count = getattr(self, key)
             if count is not None and (type(count) is not int or count < 0):
                 raise BadCard(f"{key} must be a whole number of at least 0, not {count!r}")
+        top1 = self.imagenet_top1
+        if top1 is not None and (type(top1) is not float or not 0 < top1 <= 1):
+            raise BadCard(f"imagenet_top1 must be a share above 0 and at most 1, not {top1!r}")
         built = self.arch_kwargs.get("num_classes", self.num_classes)
         if self.num_classes is not None and built != self.num_classes:
             raise BadCard(f"num_classes is {self.num_classes} on the card and {built} in arch_kwargs")

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from zoo.catalog import CropMode, ModelCard, PreprocessConfig, WeightsRef
+from zoo.imagenet import imagenet_top1
 from zoo.libraries import open_clip, timm
 from zoo.pretraining import pretrained_on
 from zoo.text_config import TextConfig
@@ -69,6 +70,7 @@ def import_timm(pattern: str = "*", /) -> Iterator[ModelCard]:
             num_classes=config.num_classes if config.num_classes in LABEL_SPACES else 0,
             licence=None if config.license in _NO_LICENCE else config.license,
             pretrained_on=pretrained_on(tag),
+            imagenet_top1=imagenet_top1().get(name),
             hub_id=config.hf_hub_id,
         )
 

@@ -4,7 +4,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -70,7 +70,7 @@ class Target:
 
 def cards() -> dict[str, ModelCard]:
     found = {card.name: card for card in (*_shared(), *_wheels(), *_converted())}
-    return {name: found[name] for name in ORDER if name in found}
+    return {name: replace(found[name], imagenet_top1=IMAGENET.get(name)) for name in ORDER if name in found}
 
 
 def params(card: ModelCard, /) -> int:

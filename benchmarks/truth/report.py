@@ -26,7 +26,7 @@ from benchmarks.truth.agreement import (
     mean_and_interval,
     tau_both,
 )
-from benchmarks.truth.pool import IMAGENET, SHARED, cards, family, params
+from benchmarks.truth.pool import SHARED, cards, family, params
 from benchmarks.truth.predictors import PREDICTORS, Known, predictions
 from benchmarks.truth.recommended import foretold
 from benchmarks.truth.tables import HERE, Truth, measured, published, published_scores, read, scores
@@ -67,7 +67,7 @@ def report(outcomes: Path, scored: Path, recipe: str, /) -> Iterator[str]:
     if not estimated:
         yield f"There is no {scored.name}, so estimators are left out; `python -m benchmarks.truth.scores` makes it."
     sizes = np.array([float(params(zoo[m])) if m in zoo else math.nan for m in truth.models])
-    top1 = np.array([IMAGENET.get(m, math.nan) for m in truth.models])
+    top1 = np.array([zoo[m].imagenet_top1 or math.nan if m in zoo else math.nan for m in truth.models])
     told = predictions(truth, estimated, sizes, top1)
     yield from _tables(truth, told)
     yield from _noise(truth)

@@ -1,8 +1,9 @@
 """Parameters, without the head, of the published models whose architecture timm or torchvision has.
 
-python -m benchmarks.truth.sizes > service/recommendations/data/sizes.csv
+python -m benchmarks.truth.sizes > models.csv && mv models.csv service/recommendations/data/models.csv
 
-Nothing is fetched: architectures are built without memory for their weights.
+Nothing is fetched: architectures are built without memory for their weights. Which weights a published name stands for
+is kept as the file has it: of names without a tag, timm's entry of the same file that timm 0.6.13 loaded by that name.
 """
 
 import csv
@@ -11,7 +12,7 @@ import sys
 import torch
 from torch import nn
 
-from service.recommendations.published import published
+from service.recommendations.published import known_models, published
 from zoo.libraries import timm
 
 # What a name says of its training and not of its architecture.
@@ -20,11 +21,11 @@ _TRAINING = ("_in22ft1k", "_in22k", "_in21k", "_22kto1k", "_22k", "_hnf", "_miil
 
 def main() -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("model", "params"))
+    writer.writerow(("model", "params", "weights"))
     for name in sorted({known.model for known in published()}):
-        found = _params(name)
-        if found is not None:
-            writer.writerow((name, found))
+        params, weights = _params(name), known_models()[name].weights if name in known_models() else None
+        if params is not None or weights is not None:
+            writer.writerow((name, params or "", weights or ""))
 
 
 def _params(name: str) -> int | None:

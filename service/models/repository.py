@@ -23,8 +23,10 @@ _SORTS = {
     "macs": ModelRow.macs,
     "input_size": ModelRow.input_size,
     "feature_dim": ModelRow.feature_dim,
+    "imagenet_top1": ModelRow.imagenet_top1,
     "created_at": ModelRow.created_at,
 }
+_KEY_TYPES: dict[SortKey, type[str] | type[float]] = {"name": str, "created_at": str, "imagenet_top1": float}
 
 
 def add(session: Session, project_id: str, card: ModelCard, /, *, state: str) -> ModelRow:
@@ -78,6 +80,8 @@ class Brief(NamedTuple):
     feature_dim: int | None
     input_size: int
     licence: str | None
+    pretrained_on: str | None
+    imagenet_top1: float | None
 
 
 def briefs(session: Session, project_id: str, ids: Sequence[str], /) -> dict[str, Brief]:
@@ -154,7 +158,7 @@ def list_page(
         query = query.order_by(case((column.is_(None), 1), else_=0))
     query = query.order_by(column.desc() if descending else column.asc(), ModelRow.id)
     if cursor is not None:
-        after = Cursor.decode(cursor, sort=order_name, key_type=str if sort in {"name", "created_at"} else int)
+        after = Cursor.decode(cursor, sort=order_name, key_type=_KEY_TYPES.get(sort, int))
         query = query.where(_after(column, after, descending=descending))
     ids = list(session.scalars(query.limit(limit + 1)))
     found = by_ids(session, project_id, ids)
@@ -241,6 +245,7 @@ def _fill(row: ModelRow, card: ModelCard, *, state: str) -> None:
     row.input_size = card.preprocess.input_size[1] if card.text is None else card.text.max_length or 0
     row.licence = card.licence
     row.pretrained_on = card.pretrained_on
+    row.imagenet_top1 = card.imagenet_top1
     row.weights_sha256 = card.weights.sha256
     row.state = state
     row.card = card.to_json()

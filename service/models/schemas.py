@@ -9,7 +9,7 @@ from service.core.text import RequestBody
 from zoo.catalog import SOURCES, Library, Modality
 from zoo.text_config import MOST_LAYERS, MOST_TOKENS, Pooling
 
-SortKey = Literal["name", "params", "macs", "input_size", "feature_dim", "created_at"]
+SortKey = Literal["name", "params", "macs", "input_size", "feature_dim", "imagenet_top1", "created_at"]
 Triple = tuple[float, float, float]
 TagKey = Annotated[str, Field(min_length=1, max_length=100)]
 TagValue = Annotated[str, Field(max_length=300)]
@@ -82,6 +82,9 @@ class ModelCreate(RequestBody):
     ) = None
     licence: str | None = Field(default=None, max_length=200)
     pretrained_on: str | None = Field(default=None, max_length=300)
+    imagenet_top1: (
+        Annotated[float, Field(gt=0, le=1, description="published top-1 accuracy on ImageNet-1k, a share")] | None
+    ) = None
     tags: dict[TagKey, TagValue] = Field(default_factory=dict)
     prescore: bool = Field(default=False, description="also score it on every sealed dataset, in the background")
 
@@ -99,6 +102,7 @@ class ModelView(BaseModel):
     input_size: int = Field(description="pixels a side; of a text encoder, tokens, or 0 until they are known")
     licence: str | None
     pretrained_on: str | None
+    imagenet_top1: float | None = Field(default=None, description="published top-1 accuracy on ImageNet-1k, a share")
     tags: dict[str, str]
     weights_sha256: str | None
     state: Literal["unresolved", "ready", "failed"]

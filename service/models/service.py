@@ -55,6 +55,7 @@ def card_from_request(request: ModelCreate, /) -> ModelCard:
                 "text": text,
                 "licence": request.licence,
                 "pretrained_on": request.pretrained_on,
+                "imagenet_top1": request.imagenet_top1,
                 "tags": request.tags,
             }
         )

@@ -30,6 +30,7 @@ class ModelRow(Base):
     input_size: Mapped[int]
     licence: Mapped[str | None] = mapped_column(String(200))
     pretrained_on: Mapped[str | None] = mapped_column(String(300))
+    imagenet_top1: Mapped[float | None]
     search_text: Mapped[str] = mapped_column(Text)
     weights_sha256: Mapped[str | None] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(20))  # unresolved | ready | failed

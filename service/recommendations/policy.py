@@ -188,7 +188,7 @@ def _why(c: Candidate, *, by_evidence: bool) -> str:
         on = {
             "target": "from outcomes on this dataset",
             "record": "from its record elsewhere",
-            "names": "from models of like names and size alone",
+            "names": "from its card and models of like names alone",
         }[c.prior.basis]
         said.append(f"prior {c.prior.value:+.2f} {on}")
     return "; ".join(said) or "nothing is known of it"

@@ -2,7 +2,8 @@
 
 Where enough models have an outcome on the target itself, the others' are predicted from their places on the other
 datasets and the words of their names, by a forest; else a model stands where its record elsewhere puts it, drawn
-towards models of like names as far as it has little of one. One that has none at all stands where its size puts it too.
+towards models of like names as far as it has little of one. One that has none at all stands where its card puts it too:
+its size, what it was trained on, and its accuracy on ImageNet.
 """
 
 from __future__ import annotations
@@ -30,8 +31,26 @@ _WORDS = re.compile(r"[^a-z0-9]+")
 _COMMON = 3  # models that must share a word for it to count
 _TOP = 3.0
 _BY_SIZE = (0.0, 0.03, 0.1, 0.3, 1.0)
+_BY_LACK = (0.0, 0.1, 0.3, 1.0)
+_BY_IMAGENET = 0.3
+"""Deviations on a dataset for one on ImageNet: what better models gain elsewhere, on pools of published accuracies."""
 
 Basis = Literal["target", "record", "names"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cards:
+    """What cards say of the models.
+
+    Attributes:
+        params: of the backbone `[models]`, NaN where unknown.
+        imagenet: top-1 on ImageNet-1k `[models]`, NaN where there is none.
+        pretrained: what they were trained on, empty where unknown.
+    """
+
+    params: Floats
+    imagenet: Floats
+    pretrained: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +63,7 @@ class Prior:
         accuracy: expected on the target; NaN where no outcome there tells its level.
         low, high: 90 % interval of the accuracy.
         basis: `target` where outcomes on the target were learned from, `record` where the model's own elsewhere were,
-            `names` where it has none and stands where models of like names and size do.
+            `names` where it has none and stands where its name and card put it.
         similarity: rank correlation of each other dataset's outcomes with the target's, NaN where fewer than 5 models
             have both.
     """
@@ -59,7 +78,7 @@ class Prior:
 
 
 def predict(
-    outcomes: Floats, target: Floats, names: Sequence[str], /, *, sizes: Floats | None = None, trees: int = 100
+    outcomes: Floats, target: Floats, names: Sequence[str], /, *, cards: Cards | None = None, trees: int = 100
 ) -> Prior:
     """The prior of every model.
 
@@ -67,14 +86,14 @@ def predict(
         outcomes: accuracies on the other datasets `[datasets, models]`, NaN where unknown.
         target: accuracies on the target `[models]`, NaN where unknown; all NaN for a new dataset.
         names: of the models.
-        sizes: parameters of each model `[models]`, NaN where unknown; they place models without a record.
+        cards: of the models; they place those without a record.
         trees: of the forest.
     """
     similarity = np.array([_similarity(row, target) for row in outcomes])
     seen = np.isfinite(target)
     if seen.sum() >= ENOUGH and np.ptp(target[seen]) > 0:
         return _from_target(outcomes, target, names, similarity, trees)
-    return _from_record(outcomes, names, similarity, np.full(len(names), np.nan) if sizes is None else sizes)
+    return _from_record(outcomes, names, similarity, cards)
 
 
 def _from_target(outcomes: Floats, target: Floats, names: Sequence[str], similarity: Floats, trees: int) -> Prior:
@@ -99,11 +118,11 @@ def _from_target(outcomes: Floats, target: Floats, names: Sequence[str], similar
     )
 
 
-def _from_record(outcomes: Floats, names: Sequence[str], similarity: Floats, sizes: Floats) -> Prior:
+def _from_record(outcomes: Floats, names: Sequence[str], similarity: Floats, cards: Cards | None) -> Prior:
     """A Gaussian process over models: each has an effect of its own, and one that its name's words share.
 
-    Models without a record get theirs from another fit, in which accuracy may grow with the logarithm of size: among
-    models with records, size only draws away from them.
+    Models without a record get theirs from another fit, to which cards contribute: among models with records, they
+    only draw away from them.
     """
     places = np.array([_standard(row) for row in outcomes]).reshape(len(outcomes), len(names))
     counts = np.isfinite(places).sum(axis=0)
@@ -114,34 +133,62 @@ def _from_record(outcomes: Floats, names: Sequence[str], similarity: Floats, siz
         return Prior(nothing, nothing, nothing, nothing, nothing, basis, similarity)
     mean = np.nansum(places[:, has], axis=0) / counts[has]
     within = np.nanvar(places[:, has] - mean)
-    noise = max(float(within), 0.05) / counts[has]
-    like = _alike(names)
-    large = _standard(np.log(sizes))
-    large[~np.isfinite(large)] = 0.0
-    value, variance = _fitted(mean, noise, has, like, large, (0.0,))
-    if large.any() and not has.all():
-        of_new, its_variance = _fitted(mean, noise, has, like, large, _BY_SIZE)
+    known = _Effects(mean, max(float(within), 0.05) / counts[has], has)
+    value, variance = known.fitted(_worded(names))
+    if cards is not None and not has.all():
+        of_new, its_variance = _by_card(known, names, cards)
         value, variance = np.where(has, value, of_new), np.where(has, variance, its_variance)
     # On one more dataset a model strays from its mean as it did on those known.
     return Prior(value, np.sqrt(variance + within), nothing, nothing, nothing, basis, similarity)
 
 
-def _fitted(
-    mean: Floats, noise: Floats, has: NDArray[np.bool_], like: Floats, large: Floats, by_size: Sequence[float]
-) -> tuple[Floats, Floats]:
-    """Mean and variance of every model's effect, by the strengths under which what is known is likeliest."""
-    itself, alike, sized = np.eye(len(has))[has], like[has], np.outer(large[has], large)
-    alone = np.diag(like)
-    fits = []
-    for own, shared, size in product((0.1, 0.3, 1.0), (0.03, 0.1, 0.3, 1.0), by_size):
-        across = own * itself + shared * alike + size * sized
-        factor = np.linalg.cholesky(across[:, has] + np.diag(noise))
-        half, across = np.linalg.solve(factor, mean), np.linalg.solve(factor, across)
-        likelihood = -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
-        before = own + shared * alone + size * large**2
-        fits.append((likelihood, across.T @ half, np.maximum(before - (across**2).sum(axis=0), 0.0)))
-    _, value, variance = max(fits, key=lambda fit: fit[0])
-    return value, variance
+def _by_card(known: _Effects, names: Sequence[str], cards: Cards) -> tuple[Floats, Floats]:
+    """Accuracy may grow with the logarithm of size, and who has none on ImageNet may be better or worse than who has;
+    with ImageNet accuracy it grows by what it did elsewhere, for few models with records do not tell how steeply.
+    """
+    words = _worded([f"{name} {what}" for name, what in zip(names, cards.pretrained, strict=True)])
+    columns = np.log(cards.params), np.isnan(cards.imagenet).astype(np.float64), cards.imagenet
+    large, lacks, good = (_known_or_mean(_standard(column)) for column in columns)
+    by_size = _BY_SIZE if large.any() else (0.0,)
+    by_lack = _BY_LACK if lacks.any() else (0.0,)
+    return known.fitted(words, [(large, by_size), (lacks, by_lack)], _BY_IMAGENET * good)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Effects:
+    """Mean standings of the models that `has` says have a record, and their variances."""
+
+    mean: Floats
+    noise: Floats
+    has: NDArray[np.bool_]
+
+    def fitted(
+        self, words: Floats, shared: Sequence[tuple[Floats, Sequence[float]]] = (), expected: Floats | None = None
+    ) -> tuple[Floats, Floats]:
+        """Mean and variance of every model's effect, by the strengths under which what is known is likeliest.
+
+        Args:
+            words: of each model `[models, words]`; an effect shared as far as they are.
+            shared: what a further effect grows with, and by which variances it may.
+            expected: effect before anything is known.
+        """
+        has, trend = self.has, np.zeros(len(self.has)) if expected is None else expected
+        across = [np.eye(len(has))[has], words[has] @ words.T, *(np.outer(v[has], v) for v, _ in shared)]
+        inner = [part[:, has] for part in across]
+        error, noise = self.mean - trend[has], np.diag(self.noise)
+
+        def solved(strengths: Sequence[float]) -> tuple[float, Floats, Floats]:
+            factor: Floats = np.asarray(np.linalg.cholesky(noise + np.tensordot(strengths, inner, axes=1)))
+            half: Floats = np.asarray(np.linalg.solve(factor, error))
+            return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum()), factor, half
+
+        choices = product((0.1, 0.3, 1.0), (0.03, 0.1, 0.3, 1.0), *(strengths for _, strengths in shared))
+        best = max(choices, key=lambda strengths: solved(strengths)[0])
+        _, factor, half = solved(best)
+        explained = np.linalg.solve(factor, np.tensordot(best, across, axes=1))
+        alone = np.array([np.ones(len(has)), (words**2).sum(axis=1), *(v**2 for v, _ in shared)])
+        variance = np.tensordot(best, alone, axes=1) - (explained**2).sum(axis=0)
+        return trend + explained.T @ half, np.maximum(variance, 0.0)
 
 
 def _features(outcomes: Floats, names: Sequence[str]) -> Floats:
@@ -162,14 +209,12 @@ def _words(names: Sequence[str]) -> Floats:
     return np.array([[word in words for word in common] for words in of_each], dtype=np.float64).reshape(len(names), -1)
 
 
-def _alike(names: Sequence[str]) -> Floats:
-    """Share of the words that two names have in common: 1 on the diagonal."""
+def _worded(names: Sequence[str]) -> Floats:
+    """[models, words], of length 1: two rows' product is the share of the words that both names have."""
     of_each = [{part for word in _WORDS.split(name.lower()) if word for part in _parts(word)} for name in names]
     every = sorted(set().union(*of_each))
     held = np.array([[word in words for word in every] for words in of_each], dtype=np.float64)
-    size = np.sqrt(np.maximum(held.sum(axis=1), 1))
-    unit: Floats = held / size[:, None]
-    return np.asarray(unit @ unit.T)
+    return np.asarray(held / np.sqrt(np.maximum(held.sum(axis=1, keepdims=True), 1)))
 
 
 def _parts(word: str) -> tuple[str, ...]:
@@ -181,6 +226,10 @@ def _parts(word: str) -> tuple[str, ...]:
 def _standard(row: Floats) -> Floats:
     deviation = np.nanstd(row) if np.isfinite(row).any() else 0.0
     return (row - np.nanmean(row)) / deviation if deviation > 0 else np.full_like(row, np.nan)
+
+
+def _known_or_mean(standard: Floats) -> Floats:
+    return np.where(np.isfinite(standard), standard, 0.0)
 
 
 def _shares(row: Floats) -> Floats:

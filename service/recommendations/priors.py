@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import Session
 
 from service.datasets.tables import DatasetRow
+from service.models.repository import Brief
 from service.outcomes import service as outcomes
 from service.recommendations.model import PriorOf
-from service.recommendations.published import published, sizes
+from service.recommendations.published import known_models, published
 from service.recommendations.similar import copies
+from zoo.imagenet import imagenet_top1
+from zoo.pretraining import pretrained_on
 
 if TYPE_CHECKING:
     from service.recommendations.prior import Prior
@@ -21,7 +24,7 @@ def priors(
     session: Session,
     project_id: str,
     dataset: DatasetRow,
-    params: Mapping[str, int | None],
+    models: Sequence[Brief],
     similar: Mapping[str, float],
     /,
 ) -> dict[str, PriorOf]:
@@ -40,7 +43,8 @@ def priors(
             ids[key] = outcome.dataset_id
     import numpy as np  # here, so that the API starts without it
 
-    every = sorted({*params, *here, *(model for cells in elsewhere.values() for model in cells)})
+    rows = {row.name: row for row in models}
+    every = sorted({*rows, *here, *(model for cells in elsewhere.values() for model in cells)})
     at = {name: place for place, name in enumerate(every)}
 
     def row(cells: Mapping[str, Sequence[float]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -52,15 +56,14 @@ def priors(
     # Outcomes on datasets that are like this one count several times.
     alike = [row(cells) for key, cells in sorted(elsewhere.items()) for _ in range(copies(similar, ids.get(key)))]
     others = np.array(alike).reshape(-1, len(every))
-    known_sizes = sizes() | {name: count for name, count in params.items() if count}
-    large = np.array([known_sizes.get(name, np.nan) for name in every])
-    prior = _prior(others.tobytes(), row(here).tobytes(), tuple(every), large.tobytes())
+    cards = tuple(_card(name, rows.get(name)) for name in every)
+    prior = _prior(others.tobytes(), row(here).tobytes(), tuple(every), cards)
 
     def number(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
 
     found = {}
-    for name in params:
+    for name in rows:
         i = at[name]
         if not np.isfinite(prior.value[i]):
             continue
@@ -75,13 +78,34 @@ def priors(
     return found
 
 
+Card = tuple[int | None, float | None, str]
+
+
+def _card(name: str, row: Brief | None) -> Card:
+    """Parameters, top-1 on ImageNet-1k, and what it was trained on: the project's own word before what is published."""
+    known = known_models().get(name)
+    entry = known.weights if known and known.weights else name
+    params = row.params if row and row.params else known.params if known else None
+    stated = row.imagenet_top1 if row else None
+    trained = row.pretrained_on if row else None
+    return (
+        params,
+        imagenet_top1().get(entry) if stated is None else stated,
+        trained or pretrained_on(entry.partition(".")[2]) or "",
+    )
+
+
 @lru_cache(maxsize=32)
-def _prior(others: bytes, here: bytes, names: tuple[str, ...], large: bytes, /) -> "Prior":
+def _prior(others: bytes, here: bytes, names: tuple[str, ...], cards: tuple[Card, ...], /) -> "Prior":
     """The same accuracies give the same prior, and whoever looks once looks again."""
     import numpy as np
 
-    from service.recommendations.prior import predict
+    from service.recommendations.prior import Cards, predict
 
+    params, top1 = (np.array([np.nan if card[at] is None else card[at] for card in cards], float) for at in (0, 1))
     return predict(
-        np.frombuffer(others).reshape(-1, len(names)), np.frombuffer(here), names, sizes=np.frombuffer(large)
+        np.frombuffer(others).reshape(-1, len(names)),
+        np.frombuffer(here),
+        names,
+        cards=Cards(params, top1, [trained for _, _, trained in cards]),
     )

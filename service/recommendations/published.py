@@ -19,11 +19,21 @@ class Known:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """What is known of a published model: parameters without the head, and the registry's entry of its weights."""
+
+    params: int | None
+    weights: str | None
+
+
 @cache
-def sizes() -> dict[str, int]:
-    """Parameters without the head of those published models whose architecture is known."""
-    text = files(__package__).joinpath("data", "sizes.csv").read_text(encoding="utf-8")
-    return {row["model"]: int(row["params"]) for row in csv.DictReader(text.splitlines())}
+def known_models() -> dict[str, KnownModel]:
+    text = files(__package__).joinpath("data", "models.csv").read_text(encoding="utf-8")
+    return {
+        row["model"]: KnownModel(int(row["params"]) if row["params"] else None, row["weights"] or None)
+        for row in csv.DictReader(text.splitlines())
+    }
 
 
 @cache

@@ -49,7 +49,7 @@ def recommend(
     rows = _candidates(session, project_id, view, modality)
     entries = {entry.model_id: entry for entry in view.entries} if view else {}
     similar, likeness = similar_to(session, dataset)
-    before = priors(session, project_id, dataset, {row.name: row.params for row in rows}, similar)
+    before = priors(session, project_id, dataset, rows, similar)
     seen = _evidence(view)
     replicates = _replicates(session, project_id, dataset, view) if evidence_chances else {}
     told = _forecast(session, project_id, dataset, view)
@@ -250,6 +250,6 @@ def _warnings(
     if unseen and not by_evidence:
         found.append(
             f"{unseen} of {len(before)} models have no outcome anywhere: their prior is that of models of like names "
-            "and size."
+            "and cards: size, pretraining data, ImageNet accuracy."
         )
     return tuple(found)

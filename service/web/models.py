@@ -30,6 +30,7 @@ FIELDS = (
 )  # fmt: skip
 OWN_FIELDS = (
     "name", "library", "architecture", "weights", "match", "input_size", "mean", "std", "licence", "pretrained_on",
+    "imagenet_top1",
 )  # fmt: skip
 MILLION = 1_000_000
 

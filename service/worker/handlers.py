@@ -187,9 +187,9 @@ def plan_ranking(context: WorkerContext, task: Task, /) -> None:
 
 def _likely(session: Session, ranking: RankingRow, dataset: DatasetRow, /) -> dict[str, Likely]:
     """What is expected of a race's models before they have seen an image."""
-    rows = models.by_ids(session, ranking.project_id, [e.model_id for e in rankings.entries(session, ranking.id)])
+    rows = models.briefs(session, ranking.project_id, [e.model_id for e in rankings.entries(session, ranking.id)])
     similar, _ = similar_to(session, dataset)
-    found = priors(session, ranking.project_id, dataset, {row.name: row.params for row in rows.values()}, similar)
+    found = priors(session, ranking.project_id, dataset, list(rows.values()), similar)
     priors_of = {ident: found[row.name] for ident, row in rows.items() if row.name in found}
     return {ident: Likely(prior.value, prior.stderr) for ident, prior in priors_of.items()}
 

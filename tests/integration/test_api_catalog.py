@@ -33,6 +33,7 @@ def put_cards(database: Database, n: int = 25) -> list[str]:
                 preprocess=PreprocessConfig(input_size=(3, 32 * (1 + i % 3), 32 * (1 + i % 3))),
                 licence=("mit", None, "apache-2.0")[i % 3],
                 pretrained_on=("ImageNet-1k", "LAION-2B")[i % 2],
+                imagenet_top1=None if i % 6 == 0 else 0.7 + (i % 7) / 70,
                 weights=WeightsRef(uri=f"hf-hub:someone/model-{i}"),
                 tags={"team": f"t{i % 2}"},
             )
@@ -54,7 +55,7 @@ def pages(service: Service, **query: Any) -> list[dict[str, Any]]:
 
 def test_pages_give_the_whole_list_once_and_in_order(each_service: Service) -> None:
     names = put_cards(each_service.database)
-    for sort in ("name", "params", "macs", "input_size", "feature_dim", "created_at"):
+    for sort in ("name", "params", "macs", "input_size", "feature_dim", "imagenet_top1", "created_at"):
         for descending in (False, True):
             check_pages(each_service, names, sort=sort, descending=descending)
 
@@ -147,6 +148,9 @@ def test_a_forged_cursor_is_refused(each_service: Service) -> None:
         each_service.call("GET", "/v1/models", 422, params={"sort": "params", "cursor": cursor})
     dated = base64.urlsafe_b64encode(b'["created_at","yesterday","mdl_1"]').decode().rstrip("=")
     each_service.call("GET", "/v1/models", 422, params={"sort": "created_at", "cursor": dated})
+    for key in (b"NaN", b"-Infinity", b"1e300", b"1", b'"0.7"'):
+        forged = base64.urlsafe_b64encode(b'["imagenet_top1",' + key + b',"mdl_1"]').decode().rstrip("=")
+        each_service.call("GET", "/v1/models", 422, params={"sort": "imagenet_top1", "cursor": forged})
 
 
 def test_a_cursor_belongs_to_its_order_and_outlives_its_row(each_service: Service) -> None:
@@ -226,6 +230,7 @@ CONTRADICTIONS = [
     ({"input_size": 0}, "invalid-request"),
     ({"sha256": "abc"}, "invalid-request"),
     ({"unknown": 1}, "invalid-request"),
+    ({"imagenet_top1": 76.1}, "invalid-request"),
 ]
 
 

@@ -1,5 +1,7 @@
 """Recommendations over HTTP: prior alone, then evidence, constraints, other projects."""
 
+import pytest
+
 from tests.helpers.service import Service
 from tests.helpers.zoo import TinyZoo
 
@@ -45,6 +47,21 @@ def test_from_prior_to_evidence(each_service: Service, tiny_zoo: TinyZoo) -> Non
     none = service.call("GET", path, params={"max_params": 1})
     assert none["entries"] == []
     assert len(none["excluded"]) == 3
+
+
+@pytest.mark.parametrize("top1", [(0.70, 0.85), (0.85, 0.70)])
+def test_models_without_any_outcome_stand_by_their_cards(
+    service: Service, tiny_zoo: TinyZoo, top1: tuple[float, float]
+) -> None:
+    of_one_name = tiny_zoo.good[:2]
+    for model, stated in zip(of_one_name, top1, strict=True):
+        made = service.call("POST", "/v1/models", 201, json=model.request(imagenet_top1=stated))
+        assert made["imagenet_top1"] == stated
+    service.work()
+    found = service.call("GET", f"/v1/datasets/{service.sealed()['id']}/recommendations")
+    better, worse = sorted(zip(top1, of_one_name, strict=True), key=lambda pair: -pair[0])
+    assert [entry["model"] for entry in found["entries"]] == [better[1].name, worse[1].name]
+    assert any("ImageNet accuracy" in warning for warning in found["warnings"])
 
 
 def test_a_better_start_for_expected_accuracies_is_named_until_it_is_there(service: Service, tiny_zoo: TinyZoo) -> None:

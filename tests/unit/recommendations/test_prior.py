@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.recommendations.forest import weights
-from service.recommendations.prior import predict
+from service.recommendations.prior import Cards, predict
 
 RNG = np.random.default_rng(0)
 
@@ -18,6 +18,18 @@ def table(models: int = 60, datasets: int = 6, noise: float = 0.05) -> np.ndarra
 
 def names(n: int) -> list[str]:
     return [f"model{i}" for i in range(n)]
+
+
+def cards(
+    *, params: np.ndarray | None = None, imagenet: np.ndarray | None = None, pretrained: list[str] | None = None
+) -> Cards:
+    n = next(len(given) for given in (params, imagenet, pretrained) if given is not None)
+    nothing = np.full(n, np.nan)
+    return Cards(
+        nothing if params is None else params,
+        nothing if imagenet is None else imagenet,
+        [""] * n if pretrained is None else pretrained,
+    )
 
 
 def test_weights_are_shares_and_left_out_rows_have_none_of_their_own() -> None:
@@ -90,11 +102,36 @@ def test_models_without_a_record_are_placed_by_size_and_those_with_one_are_not()
     accuracy[:, 20:] = np.nan
     called = [f"m{i:02d}" for i in range(40)]
     without = predict(accuracy, np.full(40, np.nan), called)
-    found = predict(accuracy, np.full(40, np.nan), called, sizes=size)
+    found = predict(accuracy, np.full(40, np.nan), called, cards=cards(params=size))
     assert np.array_equal(found.value[:20], without.value[:20])
     assert np.corrcoef(found.value[20:], quality[20:])[0, 1] > 0.95
     assert np.all(found.stderr[20:] < without.stderr[20:])
     assert found.basis[20:] == ("names",) * 20
+
+
+def test_models_without_a_record_are_placed_by_imagenet_accuracy_and_what_they_were_trained_on() -> None:
+    rng = np.random.default_rng(4)
+    accuracy = np.full((4, 40), np.nan)
+    accuracy[:, ::2] = rng.uniform(0.4, 0.6, (4, 20))  # records that say nothing of how steeply it pays
+    accuracy[:, ::4] += 0.2
+    called, nothing = [f"m{i:02d}" for i in range(40)], np.full(40, np.nan)
+    plain = predict(accuracy, nothing, called)
+    top1 = rng.uniform(0.6, 0.9, 40)
+    by_top1 = predict(accuracy, nothing, called, cards=cards(imagenet=top1)).value
+    assert np.array_equal(by_top1[::2], plain.value[::2])
+    assert np.corrcoef(by_top1[1::2], top1[1::2])[0, 1] > 0.95
+    trained = ["birds" if i % 4 < 2 else "skin lesions" for i in range(40)]
+    by_training = predict(accuracy, nothing, called, cards=cards(pretrained=trained)).value
+    assert by_training[1::4].min() > by_training[3::4].max() + 0.5
+
+
+def test_who_lacks_imagenet_accuracy_is_placed_by_those_that_lack_it_too() -> None:
+    rng = np.random.default_rng(5)
+    top1 = np.where(np.arange(40) < 20, rng.uniform(0.7, 0.8, 40), np.nan)
+    accuracy = np.where(np.arange(40) < 20, 0.8, 0.5) + 0.02 * rng.standard_normal((4, 40))
+    accuracy[:, 10:30] = np.nan
+    found = predict(accuracy, np.full(40, np.nan), [f"m{i:02d}" for i in range(40)], cards=cards(imagenet=top1)).value
+    assert found[10:20].min() > 0 > found[20:30].max()
 
 
 def test_sizes_that_are_unknown_or_all_alike_change_nothing() -> None:
@@ -102,5 +139,5 @@ def test_sizes_that_are_unknown_or_all_alike_change_nothing() -> None:
     accuracy[:, 9:] = np.nan
     plain = predict(accuracy, np.full(12, np.nan), names(12))
     for sizes in (np.full(12, np.nan), np.full(12, 5e6)):
-        found = predict(accuracy, np.full(12, np.nan), names(12), sizes=sizes)
+        found = predict(accuracy, np.full(12, np.nan), names(12), cards=cards(params=sizes))
         assert np.array_equal(found.value, plain.value)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from zoo.catalog import ModelCard
+from zoo.imagenet import imagenet_top1
 from zoo.libraries import open_clip, timm
 from zoo.pretraining import pretrained_on
 from zoo.sources import LABEL_SPACES, import_open_clip, import_timm
@@ -38,6 +39,14 @@ def test_importing_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(1 for _ in import_open_clip("ViT-B-32*")) > 10
 
 
+def test_published_imagenet_accuracies_are_those_of_entries(cards: dict[str, ModelCard]) -> None:
+    known = imagenet_top1()
+    of_torchvision = {"googlenet", "mnasnet1_0", "mobilenet_v2"}
+    assert set(known) - set(cards) == of_torchvision
+    assert sum(card.imagenet_top1 is not None for card in cards.values()) == len(known) - len(of_torchvision) > 1000
+    assert all(0.5 < top1 < 0.95 for top1 in known.values())
+
+
 def test_cards_survive_json(cards: dict[str, ModelCard]) -> None:
     assert all(ModelCard.from_json(card.to_json()) == card for card in cards.values())
 
@@ -48,6 +57,7 @@ def test_a_known_card_says_what_is_published(cards: dict[str, ModelCard]) -> Non
     assert card.macs == 4_087_136_256
     assert card.licence == "apache-2.0"
     assert card.pretrained_on == "ImageNet-1k"
+    assert card.imagenet_top1 == 0.81214
     assert card.family == "resnet"
     assert card.hub_id == "timm/resnet50.a1_in1k"
     assert card.weights.uri == "timm:resnet50.a1_in1k"
