@@ -1,9 +1,8 @@
 """Parameters, without the head, of the published models whose architecture timm or torchvision has.
 
-python -m benchmarks.truth.sizes > models.csv && mv models.csv service/recommendations/data/models.csv
+python -m benchmarks.truth.sizes > service/recommendations/data/sizes.csv
 
-Nothing is fetched: architectures are built without memory for their weights. Which weights a published name stands for
-is kept as the file has it: of names without a tag, timm's entry of the same file that timm 0.6.13 loaded by that name.
+Nothing is fetched: architectures are built without memory for their weights.
 """
 
 import csv
@@ -12,26 +11,21 @@ import sys
 import torch
 from torch import nn
 
-from service.recommendations.published import known_models, published
+from service.recommendations.published import published
 from zoo.libraries import timm
-
-# What a name says of its training and not of its architecture.
-_TRAINING = ("_in22ft1k", "_in22k", "_in21k", "_22kto1k", "_22k", "_hnf", "_miil", "_sam", "_bit_distilled")
 
 
 def main() -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("model", "params", "weights"))
+    writer.writerow(("model", "params"))
     for name in sorted({known.model for known in published()}):
-        params, weights = _params(name), known_models()[name].weights if name in known_models() else None
-        if params is not None or weights is not None:
-            writer.writerow((name, params or "", weights or ""))
+        found = _params(name)
+        if found is not None:
+            writer.writerow((name, found))
 
 
 def _params(name: str) -> int | None:
     architecture = name.partition(".")[0]
-    for ending in _TRAINING:
-        architecture = architecture.removesuffix(ending)
     with torch.device("meta"):
         if timm().is_model(architecture):
             return _count(timm().create_model(architecture, num_classes=0))

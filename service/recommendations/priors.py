@@ -11,7 +11,7 @@ from service.datasets.tables import DatasetRow
 from service.models.repository import Brief
 from service.outcomes import service as outcomes
 from service.recommendations.model import PriorOf
-from service.recommendations.published import known_models, published
+from service.recommendations.published import published, sizes
 from service.recommendations.similar import copies
 from zoo.imagenet import imagenet_top1
 from zoo.pretraining import pretrained_on
@@ -83,15 +83,11 @@ Card = tuple[int | None, float | None, str]
 
 def _card(name: str, row: Brief | None) -> Card:
     """Parameters, top-1 on ImageNet-1k, and what it was trained on: the project's own word before what is published."""
-    known = known_models().get(name)
-    entry = known.weights if known and known.weights else name
-    params = row.params if row and row.params else known.params if known else None
-    stated = row.imagenet_top1 if row else None
-    trained = row.pretrained_on if row else None
+    params, top1, trained = (row.params, row.imagenet_top1, row.pretrained_on) if row else (None, None, None)
     return (
-        params,
-        imagenet_top1().get(entry) if stated is None else stated,
-        trained or pretrained_on(entry.partition(".")[2]) or "",
+        sizes().get(name) if params is None else params,
+        imagenet_top1().get(name) if top1 is None else top1,
+        trained or pretrained_on(name.partition(".")[2]) or "",
     )
 
 

@@ -14,26 +14,18 @@ class Known:
 
     pool: str
     dataset: str
-    model: str  # the registry's name where the weights are surely its own, else as published
+    model: str
+    """The registry's name where the weights are surely its own, else as published. Of names without a tag, that is the
+    entry of the same file that timm 0.6.13 loaded by the name."""
     accuracy: float
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class KnownModel:
-    """What is known of a published model: parameters without the head, and the registry's entry of its weights."""
-
-    params: int | None
-    weights: str | None
-
-
 @cache
-def known_models() -> dict[str, KnownModel]:
-    text = files(__package__).joinpath("data", "models.csv").read_text(encoding="utf-8")
-    return {
-        row["model"]: KnownModel(int(row["params"]) if row["params"] else None, row["weights"] or None)
-        for row in csv.DictReader(text.splitlines())
-    }
+def sizes() -> dict[str, int]:
+    """Parameters without the head of those published models whose architecture is known."""
+    text = files(__package__).joinpath("data", "sizes.csv").read_text(encoding="utf-8")
+    return {row["model"]: int(row["params"]) for row in csv.DictReader(text.splitlines())}
 
 
 @cache
