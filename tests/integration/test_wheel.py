@@ -30,6 +30,7 @@ IN_THE_WHEEL = {
     "service/web/templates/base.html",
     "estimators/logme.py",
     "zoo/data/architectures.json",
+    "zoo/data/imagenet.csv",
 }
 
 
