@@ -187,7 +187,9 @@ def list_models(
     quarantined: Annotated[
         bool | None, typer.Option("--quarantined/--not-quarantined", help="those that rankings skip, or the others")
     ] = None,
-    sort: Annotated[str, typer.Option(help="name, params, macs, input_size, feature_dim, imagenet_top1 or created_at")] = "name",
+    sort: Annotated[
+        str, typer.Option(help="name, params, macs, input_size, feature_dim, imagenet_top1 or created_at")
+    ] = "name",
     descending: Annotated[bool, typer.Option("--descending")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
     cursor: Annotated[str | None, typer.Option(help="of the page before")] = None,
