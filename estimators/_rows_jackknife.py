@@ -11,7 +11,7 @@ from estimators.compare import jackknife_stderr
 from estimators.score import Score
 
 _TAKEN_OUT = 0.85  # at 1, halves of real sets differed by a little more than stated; at 0.75 by less
-_OF_SLOPES = 0.4  # at 1/2, halves of 250 images of real sets differed by a fifth more than stated; at 1/3, of 450 by less
+_OF_SLOPES = 0.4  # at 1/2, halves of 250 images of real sets differed by a fifth more than stated
 
 
 def jackknife_blocks(blocks: Tensor | None, n: int, /) -> Tensor:

@@ -80,12 +80,12 @@ def test_transrate_slopes_of_the_classes_are_their_derivative(n, dim, monkeypatc
     torch.testing.assert_close(table[-1].slopes, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_stated_error_is_the_geometric_mean_of_deletion_and_derivative():
+def test_the_stated_error_is_a_weighted_geometric_mean_of_deletion_and_derivative():
     features, labels, blocks, case = data(400, 30, 8)
     score = gbc(features, labels, blocks=blocks)
     gbc_value(case.total, Options())
     slopes = case.total.memo[SLOPES].tolist()
     deletions = [gbc_value(case.without(block), Options())[0] for block in range(N_BLOCKS)]
-    expected = math.sqrt(jackknife_stderr(slopes) * jackknife_stderr(deletions))
+    expected = jackknife_stderr(slopes) ** 0.4 * jackknife_stderr(deletions) ** 0.6
     assert score.stderr == pytest.approx(expected, rel=1e-9)
     assert score.diagnostics["jackknife_factor"] < 1
