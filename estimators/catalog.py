@@ -111,7 +111,7 @@ SPECS |= {
     ),
     "transrate": EstimatorSpec(
         name="transrate",
-        version=3,
+        version=4,
         title="TransRate",
         entrypoint="estimators.transrate:transrate",
         needs=frozenset({Need.MOMENTS, Need.FEATURES}),
@@ -134,7 +134,7 @@ SPECS |= {
     ),
     "gbc": EstimatorSpec(
         name="gbc",
-        version=3,
+        version=4,
         title="GBC",
         entrypoint="estimators.gbc:gbc",
         needs=frozenset({Need.MOMENTS}),
@@ -157,7 +157,7 @@ SPECS |= {
     ),
     "ped_gbc": EstimatorSpec(
         name="ped_gbc",
-        version=3,
+        version=4,
         title="PED + GBC",
         entrypoint="estimators.ped_gbc:ped_gbc",
         needs=frozenset({Need.MOMENTS, Need.BACKGROUND}),
