@@ -51,7 +51,11 @@ def test_a_ranking_survives_the_loss_of_a_node(tmp_path: Path, tiny_zoo: TinyZoo
                 seconds=90,
                 why="the first model is done",
             )
-            assert 2 in map(len, nodes_by_model(service, ident).values())
+            wait_until(
+                lambda: 2 in map(len, nodes_by_model(service, ident).values()),
+                seconds=30,
+                why="both nodes had shards of one model",
+            )
             cluster.kill_a_node()
             at_the_loss = service.call("GET", f"/v1/rankings/{ident}")["progress"]["models_done"]
             wait_until(
