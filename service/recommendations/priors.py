@@ -85,7 +85,7 @@ def _card(name: str, row: Brief | None) -> Card:
     """Parameters, top-1 on ImageNet-1k, and what it was trained on: the project's own word before what is published."""
     params, top1, trained = (row.params, row.imagenet_top1, row.pretrained_on) if row else (None, None, None)
     return (
-        sizes().get(name) if params is None else params,
+        params or sizes().get(name),  # no backbone has none
         imagenet_top1().get(name) if top1 is None else top1,
         trained or pretrained_on(name.partition(".")[2]) or "",
     )
