@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 _STEP = 1.25  # width of a cell in log tau; the curves are analytic within |Im log tau| < pi
+_STRIDE = 4  # cells between those at which a scan begins
 _NODES = 9  # Chebyshev nodes in a cell: the interpolation error is below 1e-9
 _ROUGH_NODES = 5  # in a replicate: its error need only be small beside a standard error
 _EXTENSIONS = 5  # cells beyond those found on all of the data
@@ -54,13 +56,14 @@ def maximise(terms: Terms, squared_norms: Tensor, n: int, /, *, smallest: float,
     """
     low = math.floor(math.log(smallest * _BELOW) / _STEP)
     high = math.ceil(math.log(largest * _ABOVE) / _STEP)
-    scan = _at(terms, n, [_STEP * i for i in range(low, high + 1)])
     limit = _limit(squared_norms, n)
+    scan = _scan(terms, n, low, high, limit)
     grid = torch.cat([scan, limit[None]])
     best = grid.argmax(0)
     rising = best == 0  # towards tau = 0
     unbounded = rising & (scan[0] - scan[1] > 1e-4 * _STEP)
     if bool(unbounded.any()):
+        grid[:-1] = _at(terms, n, [_STEP * i for i in range(low, high + 1)])
         inner = (grid[1:-1] >= grid[:-2]) & (grid[1:-1] >= grid[2:])
         masked = torch.where(inner, grid[1:-1], -math.inf)
         found = unbounded & inner.any(0)
@@ -101,6 +104,29 @@ def maximise_near(terms: Terms, squared_norms: Tensor, n: int, cells: tuple[int,
         if not wanted:
             break
     return torch.maximum(values, limit)
+
+
+def _scan(terms: Terms, n: int, low: int, high: int, limit: Tensor) -> Tensor:
+    """Evidence of every class at the middles of the cells `[T, C]`; -inf where none can be a class's largest.
+
+    q rises with tau and det(I + S/tau) falls: between two values of tau no evidence is above that of q at the lower
+    and the determinant at the upper. Halves of intervals are looked at while that is above what is known.
+    """
+    count = high - low + 1
+    log_q = limit.new_zeros(count, limit.shape[0])
+    logdet = limit.new_zeros(count)
+    scan = torch.full_like(log_q, -math.inf)
+    seen: list[int] = []
+    wanted = sorted({1, *range(0, count - 1, _STRIDE), count - 1})
+    while wanted:
+        log_q[wanted], logdet[wanted] = terms([math.exp(_STEP * (low + i)) for i in wanted])
+        scan[wanted] = _evidence(log_q[wanted], logdet[wanted], n)
+        seen = sorted(seen + wanted)
+        gaps = [(first, last) for first, last in pairwise(seen) if last - first > 1]
+        tops = _evidence(log_q[[first for first, _ in gaps]], logdet[[last for _, last in gaps]], n)
+        above = (tops > torch.maximum(scan.amax(0), limit)).any(1)
+        wanted = [(first + last) // 2 for (first, last), open_ in zip(gaps, above.tolist(), strict=True) if open_]
+    return scan
 
 
 def _limit(squared_norms: Tensor, n: int) -> Tensor:

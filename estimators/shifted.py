@@ -20,6 +20,7 @@ _WIDENED = 256  # rows of a float32 matrix that are taken to float64 together: t
 _AT_ONCE = 2**22  # numbers in the half-solved columns of the shifts that are taken together
 _FLOAT32_ROUNDING = 2.0**-24
 _ROUNDED_LOG = 2.0**-22  # of a dimension's share in log det, in float32
+_NEAR = 4  # log det of large and small eigenvalues side by side is off by 0.0005 of `lost` times the trace, size 520
 _APART = 0.03
 _LED = 0.5
 _LITTLE = 1e-3  # replicates of real features, rescaled in many ways, are then off by 0.001 of their spread at most
@@ -95,24 +96,31 @@ class ShiftedForm:
     def resolves(self, shift: float, /, *, trace: float = math.inf) -> bool:
         """Whether rounding in float32, if the form was reduced in it, changes shifted eigenvalues little on average.
 
-        What was rounded is everything, or what a float64 panel left. Of that, the large eigenvalues in the block that
-        the panel filled lie apart from the small ones: their rounding hardly reaches those. `trace`: a known bound on
-        `inverse_trace(shift)`, which is computed only where that bound is too large.
+        `trace`: a known bound on `inverse_trace(shift)`, which is computed only where that bound is too large.
         """
         if self.rough and shift < _SMALL_SHIFT * self.norm:
             return False
         if self.rough and shift < self._resolved:
-            rounded = self._squared_from(0) ** 0.5
-            if self._careful:
-                rounded = self._squared_from(2) ** 0.5 + _APART * self._squared_from(1) ** 0.5
-            lost, allowed = _FLOAT32_ROUNDING * rounded, _LITTLE * self.size
+            allowed = _LITTLE * self.size
             try:
-                if lost * trace >= allowed and lost * self.inverse_trace(shift) >= allowed:
+                if self.lost * trace >= allowed and self.lost * self.inverse_trace(shift) >= allowed:
                     return False
             except Degenerate:
                 return False
             self._resolved = shift
         return True
+
+    @property
+    def lost(self) -> float:
+        """How far rounding in float32 moves eigenvalues.
+
+        What was rounded is everything, or what a float64 panel left. Of that, the large eigenvalues in the block that
+        the panel filled lie apart from the small ones: their rounding hardly reaches those.
+        """
+        rounded = self._squared_from(0) ** 0.5
+        if self._careful:
+            rounded = self._squared_from(2) ** 0.5 + _APART * self._squared_from(1) ** 0.5
+        return _FLOAT32_ROUNDING * rounded
 
     def rotate(self, columns: Tensor, /) -> Tensor:
         """`Q^T C` for columns `[r, m]`: right-hand sides in the basis in which all else works."""
@@ -307,14 +315,17 @@ class ShiftedForm:
         return values
 
 
-def largest_trace(shifts: Sequence[float], logdets: Tensor, size: int, /) -> float:
+def largest_trace(form: ShiftedForm, shifts: Sequence[float], logdets: Tensor, /) -> float:
     """A bound on tr((A + low I)^-1) at the lowest of several shifts, from log det at it and at the next, `high`.
 
     The trace is the slope of log det, which falls as the shift grows; low/high of it is left at `high` at least. What
-    float32 may take from the logarithms is added.
+    float32 may take from the logarithms is added. Of shifts so near each other that each factorisation's own rounding
+    outweighs what lies between them, nothing is known: infinity.
     """
     low, high = sorted(range(len(shifts)), key=shifts.__getitem__)[:2]
-    gain = float(logdets[high] - logdets[low]) + _ROUNDED_LOG * size
+    if (shifts[high] - shifts[low]) * form.size < _NEAR * form.lost:
+        return math.inf
+    gain = float(logdets[high] - logdets[low]) + _ROUNDED_LOG * form.size
     return gain / (shifts[high] - shifts[low]) * shifts[high] / shifts[low]
 
 

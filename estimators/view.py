@@ -232,7 +232,7 @@ class View:
         if form.rough and len(shifts) > 1:
             try:
                 found = form.norms(self.rotated, shifts)
-                if form.resolves(low, trace=largest_trace(shifts, found[2], form.size)):
+                if form.resolves(low, trace=largest_trace(form, shifts, found[2])):
                     return found
             except Degenerate:
                 pass
