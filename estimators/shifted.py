@@ -120,7 +120,7 @@ class ShiftedForm:
         rounded = self._squared_from(0) ** 0.5
         if self._careful:
             rounded = self._squared_from(2) ** 0.5 + _APART * self._squared_from(1) ** 0.5
-        return _FLOAT32_ROUNDING * rounded
+        return _FLOAT32_ROUNDING * float(rounded)
 
     def rotate(self, columns: Tensor, /) -> Tensor:
         """`Q^T C` for columns `[r, m]`: right-hand sides in the basis in which all else works."""

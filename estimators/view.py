@@ -68,7 +68,8 @@ class View:
         self.parts: tuple[ClassMoments, ...] = ()
         self.row_blocks: Tensor | None = None
         self.memo: dict[str, object] = {}
-        near = parent is not None and _EXACT not in parent.memo
+        # elsewhere forms are eigenvectors, in float64
+        near = parent is not None and _EXACT not in parent.memo and moments.shift.device.type == "cpu"
         self._may_be_rough = near and self.dim >= _ROUGH_FROM and not self.compressed
         self.part = part
         self._block = block

@@ -304,12 +304,14 @@ class Pipeline:
         """Waits for the rows, looks at them and keeps them until they make a segment."""
         chunk, stream = launched.chunk, launched.stream
         rows: list[tuple[Rows, Rows | None]] = []
+        seconds = 0.0
         try:
-            with self._timed("forward"):
-                seconds = launched.clock.wait()
-                for features, probs in launched.parts:
-                    stream.extractor.require_finite(features, probs)
-                    rows.append((features.numpy(), None if probs is None else probs.numpy()))
+            if stream.failed is None:  # else its clock was never stopped
+                with self._timed("forward"):
+                    seconds = launched.clock.wait()
+                    for features, probs in launched.parts:
+                        stream.extractor.require_finite(features, probs)
+                        rows.append((features.numpy(), None if probs is None else probs.numpy()))
         except _MODEL_ERRORS as error:
             self.stop_if_told()
             if is_fatal(error):

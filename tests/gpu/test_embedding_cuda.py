@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from service.compute.batches import measured
-from service.compute.embedding import embed_group
+from service.compute.embedding import Embedded, embed_group
 from service.compute.streams import Limits
 from service.embeddings.memory import MemoryStore
 from service.embeddings.model import StoreKey
+from service.jobs.fate import Cause
 from tests.data.pictures import picture
 from tests.helpers.zoo import TinyZoo
 from zoo.catalog import ModelCard, PreprocessConfig, WeightsRef
@@ -44,9 +45,8 @@ def loaded(zoo: TinyZoo, cache: Path, device: str) -> dict[str, Extractor]:
     }
 
 
-def rows(extractors: dict[str, Extractor], device: str, batch: int) -> dict[str, Any]:
-    store = MemoryStore()
-    outcome = embed_group(
+def embedded(extractors: dict[str, Extractor], store: MemoryStore, device: str, batch: int) -> Embedded:
+    return embed_group(
         extractors,
         list(PICTURES),
         project_id="p",
@@ -58,6 +58,11 @@ def rows(extractors: dict[str, Extractor], device: str, batch: int) -> dict[str,
         progress=lambda _: None,
         cancelled=lambda: False,
     )
+
+
+def rows(extractors: dict[str, Extractor], device: str, batch: int) -> dict[str, Any]:
+    store = MemoryStore()
+    outcome = embedded(extractors, store, device, batch)
     assert outcome.failed == {}
     assert all(rate > 0 for rate in outcome.images_per_second.values())
     return {name: store.get(StoreKey("p", e.extractor_id), list(PICTURES)) for name, e in extractors.items()}
@@ -89,3 +94,22 @@ def test_a_full_device_halves_the_batch(tiny_zoo: TinyZoo, tmp_path: Path, monke
 def test_the_batch_is_found_by_measurement(tiny_zoo: TinyZoo, tmp_path: Path) -> None:
     extractor = next(iter(loaded(tiny_zoo, tmp_path, "cuda:0").values()))
     assert measured(extractor, largest=64) in {8, 16, 32, 64}
+
+
+def test_a_model_that_fails_is_dropped_with_its_own_reason(
+    tiny_zoo: TinyZoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractors = loaded(tiny_zoo, tmp_path, "cuda:0")
+    bad = next(iter(extractors))
+    launch = Extractor.launch
+
+    def full(self: Extractor, pixels: torch.Tensor, /) -> Any:
+        if self is extractors[bad]:
+            torch.empty(1 << 50, dtype=torch.uint8, device=self.device)
+        return launch(self, pixels)
+
+    monkeypatch.setattr(Extractor, "launch", full)
+    outcome = embedded(extractors, MemoryStore(), "cuda:0", 4)
+    assert list(outcome.failed) == [bad]
+    assert outcome.failed[bad].startswith("OutOfMemoryError")
+    assert outcome.causes[bad] is Cause.OUT_OF_MEMORY
