@@ -54,7 +54,7 @@ lock:
 
 bench-estimators:
 	@.ci/install
-	$(BIN)/python -m benchmarks.estimators
+	$(BIN)/python -m benchmarks.estimators --plain $(BENCH_ARGS)
 
 bench-embedding:
 	@.ci/install

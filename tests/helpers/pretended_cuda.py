@@ -153,7 +153,8 @@ class Event:
     def elapsed_time(self, end: "Event") -> float:
         if math.isnan(self._at + end._at):
             raise ValueError("Both events must be recorded before calculating elapsed time.")
-        assert self._timing and end._timing
+        assert self._timing
+        assert end._timing
         return 1000 * (end._at - self._at)
 
 
