@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="default-1")
     parser.add_argument("--models", help="comma-separated; all if not given")
     parser.add_argument("--datasets", help="comma-separated; all if not given")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     recipe = RECIPES[options.recipe]
@@ -78,7 +79,7 @@ def main() -> int:
         with ProcessPoolExecutor(
             options.processes, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
-            running = {pool.submit(measured, job, recipe, options.weights): job for job in left}
+            running = {pool.submit(measured, job, recipe, options.weights, options.device): job for job in left}
             for number, future in enumerate(as_completed(running), start=1):
                 rows = future.result()
                 writer.writerows(rows)
@@ -110,10 +111,10 @@ def jobs(models: list[str], datasets: list[str], /) -> Iterator[Job]:
         yield from ((model, dataset, seed) for seed in MORE_SEEDS)
 
 
-def measured(job: Job, recipe: Recipe, weights: Path, /) -> list[dict[str, Any]]:
+def measured(job: Job, recipe: Recipe, weights: Path, device: torch.device, /) -> list[dict[str, Any]]:
     model, dataset, seed = job
     found = _target(dataset, recipe.side)
-    ready = pair(cards()[model], found.train, found.test, classes=found.classes, cache_dir=weights)
+    ready = pair(cards()[model], found.train, found.test, classes=found.classes, device=device, cache_dir=weights)
     rows = []
     kept, _ = split(ready.images.labels, recipe.validation, seed=seed)
     probe, probe_same = ready.accuracy(ready.head()), ready.accuracy(ready.head(kept))

@@ -53,8 +53,8 @@ def finetune(
     which predictions learn; what the same recipe measured before is not measured again. The interval (90 %, Wilson)
     says what so few test images leave open.
 
-    Works on the CPU of this machine; with --url the service does it, after all that someone waits for. Exit status: 0
-    when every model was measured, 6 when some were not, 1 when none.
+    Works on the first GPU of this machine, else its CPU; with --url the service does it, after all that someone waits
+    for. Exit status: 0 when every model was measured, 6 when some were not, 1 when none.
 
     Example: zooscout finetune flowers resnet18.a1_in1k 'efficientnet_lite*' --recipe fast
     """

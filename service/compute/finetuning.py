@@ -25,7 +25,7 @@ from service.compute.training import (
 from service.datasets.manifest import Manifest
 from zoo.build import build, require_architecture
 from zoo.catalog import ModelCard, PreprocessConfig, extractor_id
-from zoo.extract import pooled
+from zoo.extract import arithmetic, pooled
 from zoo.preprocess import decode, prepare
 from zoo.weights import fetch
 
@@ -139,6 +139,7 @@ def measure(
     recipe: Recipe,
     /,
     *,
+    device: torch.device,
     cache_dir: Path,
     look: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Outcome:
@@ -150,11 +151,12 @@ def measure(
         ZooError: The model cannot be had.
         TooFewImages: No class has three images to train on.
         Diverged: At every learning rate, the loss was no longer a number.
+        OutOfMemoryError: torch's; the device does not hold it.
     """
     began = time.perf_counter()
     total = recipe.epochs * len(recipe.rates)
     look(0, total)
-    ready = pair(card, data.train, data.test, classes=data.classes, cache_dir=cache_dir)
+    ready = pair(card, data.train, data.test, classes=data.classes, device=device, cache_dir=cache_dir)
     trials: list[Trial] = []
     diverged: Diverged | None = None
     for number, rate in enumerate(recipe.rates):
@@ -187,15 +189,17 @@ def pixels(encoded: Iterable[bytes], side: int, /) -> Tensor:
     return torch.stack([prepare(decode(data), config) for data in encoded])
 
 
-def pair(card: ModelCard, images: Images, test: Images, /, *, classes: int, cache_dir: Path) -> Pair:
-    """Loads the model and fits the ridge head. Raises ZooError where the model cannot be had."""
+def pair(
+    card: ModelCard, images: Images, test: Images, /, *, classes: int, device: torch.device, cache_dir: Path
+) -> Pair:
+    """Loads the model and passes the images. Raises ZooError where the model cannot be had."""
     require_architecture(card)
     fetched = fetch(card.weights, cache_dir=cache_dir, library=card.library)
-    module = build(card, fetched.path).module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    backbone = Backbone(
-        module, lambda net, inputs: pooled(net, card, inputs), mean=card.preprocess.mean, std=card.preprocess.std
-    )
-    features, test_features = (frozen_features(backbone, part.pixels) for part in (images, test))
+    module = build(card, fetched.path).module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean, std = card.preprocess.mean, card.preprocess.std
+    backbone = Backbone(module, lambda net, inputs: pooled(net, card, inputs), mean=mean, std=std, device=device)
+    with arithmetic(device, "float32"):
+        features, test_features = (frozen_features(backbone, part.pixels) for part in (images, test))
     return Pair(backbone, images, test, classes, features, test_features, fetched.sha256)
 
 
@@ -213,7 +217,8 @@ def trial(
         raise TooFewImages("no class has images enough for some to choose the learning rate by")
     head = sharpened(ready.head(kept), ready.features[held], ready.images.labels[held])
     images, chooser = ready.images.take(kept), ready.images.take(held)
-    return train(ready.backbone, head, images, chooser, ready.test, recipe, rate=rate, seed=seed, look=look)
+    with arithmetic(ready.backbone.device, "float32"):
+        return train(ready.backbone, head, images, chooser, ready.test, recipe, rate=rate, seed=seed, look=look)
 
 
 def best(trials: Iterable[Trial], /) -> Trial:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_CPU = torch.device("cpu")
 _PENALTIES = tuple(10.0 ** (step / 2) for step in range(-8, 7))
 
 
@@ -60,12 +61,13 @@ class Images:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backbone:
-    """A network in evaluation mode; `features` maps it and a normalised batch to `[N, D]`."""
+    """A network in evaluation mode on its device; `features` maps it and a normalised batch to `[N, D]`."""
 
     module: nn.Module
     features: Callable[[nn.Module, Tensor], Tensor]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    device: torch.device = _CPU
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,9 +115,10 @@ def split(labels: Tensor, share: float, /, *, seed: int) -> tuple[Tensor, Tensor
 
 
 def frozen_features(backbone: Backbone, pixels: Tensor, /, *, batch: int = 64) -> Tensor:
+    """On the CPU, as everything is that is not the network's."""
     with torch.inference_mode():
         parts = [backbone.features(backbone.module, _scaled(backbone, part)) for part in torch.split(pixels, batch)]
-    return torch.cat(parts).float().clone()
+    return torch.cat(parts).float().cpu().clone()
 
 
 def ridge_head(features: Tensor, labels: Tensor, /, *, classes: int) -> Head:
@@ -180,7 +183,7 @@ def train(
         for rows in _batches(len(images), recipe.batch, dice):
             look(epoch)
             inputs = _varied(_scaled(backbone, images.pixels[rows]), recipe.zoom, dice)
-            cost = functional.cross_entropy(network(inputs), images.labels[rows])
+            cost = functional.cross_entropy(network(inputs), images.labels[rows].to(backbone.device))
             if not bool(torch.isfinite(cost)):
                 raise Diverged(f"the loss is not a number in epoch {epoch} at rate {rate:g}")
             optimiser.zero_grad(set_to_none=True)
@@ -204,6 +207,7 @@ class _Network(nn.Module):
         self.backbone = copy.deepcopy(backbone.module).eval().requires_grad_(requires_grad=True)
         self.head = nn.Linear(head.weight.shape[1], head.weight.shape[0])
         self.head.load_state_dict({"weight": head.weight, "bias": head.bias})
+        self.head.to(backbone.device)
         self._source = backbone
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -212,7 +216,7 @@ class _Network(nn.Module):
 
     def logits(self, pixels: Tensor, /) -> Tensor:
         with torch.inference_mode():
-            return torch.cat([self(_scaled(self._source, part)) for part in torch.split(pixels, 64)])
+            return torch.cat([self(_scaled(self._source, part)).cpu() for part in torch.split(pixels, 64)])
 
 
 def _groups(network: _Network, recipe: Recipe, rate: float, /) -> list[dict[str, object]]:
@@ -243,8 +247,9 @@ def _batches(count: int, size: int, dice: torch.Generator, /) -> Iterator[Tensor
 
 
 def _scaled(backbone: Backbone, pixels: Tensor, /) -> Tensor:
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-    return pixels.contiguous(memory_format=torch.channels_last).float().div_(255).sub_(mean).div_(std)
+    there = pixels.to(backbone.device).contiguous(memory_format=torch.channels_last).float()
+    mean, std = (there.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
+    return there.div_(255).sub_(mean).div_(std)
 
 
 def _varied(inputs: Tensor, zoom: float, dice: torch.Generator, /) -> Tensor:
@@ -255,6 +260,7 @@ def _varied(inputs: Tensor, zoom: float, dice: torch.Generator, /) -> Tensor:
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = share
     theta[:, :, 2] = shift
-    grid = functional.affine_grid(theta, list(inputs.shape), align_corners=False)
+    # drawn on the CPU, so that a seed means the same on every device
+    grid = functional.affine_grid(theta.to(inputs.device), list(inputs.shape), align_corners=False)
     varied = functional.grid_sample(inputs, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return varied.contiguous(memory_format=torch.channels_last)

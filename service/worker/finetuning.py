@@ -138,8 +138,11 @@ def measured(
     hold: Callable[[Session], None] = lambda _session: None,
 ) -> FinetuningResult:
     """What the model reaches, recorded; what `look` raises ends the work. `hold` is asked before it is recorded."""
+    from torch import OutOfMemoryError
+
     from service.compute.finetuning import TooFewImages, measure
     from service.compute.training import Diverged
+    from service.worker.workplace import device_of
     from zoo.errors import ZooError
 
     known = _known(context, project_id, dataset_id, card, recipe)
@@ -151,10 +154,13 @@ def measured(
             outcome_id=known.id,
             measured_before=True,
         )
+    settings = context.settings
     try:
-        found = measure(card, data, recipe, cache_dir=context.settings.weights_cache, look=look)
+        found = measure(card, data, recipe, device=device_of(settings), cache_dir=settings.weights_cache, look=look)
     except (BudgetSpent, ZooError, Diverged, TooFewImages) as error:
         return FinetuningResult(model=card.name, error=str(error))
+    except OutOfMemoryError:
+        return FinetuningResult(model=card.name, error="the GPU's memory does not hold it and what it is trained on")
     outcome = OutcomeCreate(
         dataset=dataset_id,
         model=card.name,

@@ -7,14 +7,19 @@ from service.compute.group import Workplace
 from service.compute.precision import PrecisionPolicy
 from service.compute.shards import ShardMoments
 from service.compute.streams import Limits
+from service.core.settings import Settings
 from service.embeddings.precision import Decision, decided, settle
 from service.worker.context import WorkerContext
 from zoo.catalog import Precision
 
 
+def device_of(settings: Settings, /) -> torch.device:
+    return torch.device(visible_devices(settings.worker.device)[0])
+
+
 def workplace(context: WorkerContext, project_id: str, /) -> Workplace:
     settings = context.settings
-    device = torch.device(visible_devices(settings.worker.device)[0])
+    device = device_of(settings)
     if device.type == "cpu":
         keep_freed_memory()
 
