@@ -112,7 +112,8 @@ def kill_once(ground: Ground, folder: Path, rng: random.Random) -> Killed | None
 
 
 def _settings(data_dir: Path) -> Settings:
-    return settings_for(data_dir, None, store={"segment_rows": SEGMENT_ROWS})
+    # one precision for all runs: by default each data directory chooses by what it measures
+    return settings_for(data_dir, None, store={"segment_rows": SEGMENT_ROWS}, worker={"precision": "float32"})
 
 
 def _started(settings: Settings, command: Sequence[str]) -> "subprocess.Popen[str]":
