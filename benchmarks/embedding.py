@@ -7,7 +7,8 @@ python -m benchmarks.embedding --part parity    bfloat16 against float32: featur
 
 Everything is measured alone, with all cores, in the run that prints it. Real weights and images come from
 ../shared/data beside the project; without it, weights are random and images generated. The bare forward pass is what a
-CPU does fastest: one pass a core, single-threaded, on tensors in memory. For a GPU see benchmarks/embedding_cuda.py.
+CPU does fastest: one pass a core, single-threaded, on tensors in memory. Where bfloat16 is native, both precisions are
+measured; the plain timm script computes in float32. For a GPU see benchmarks/embedding_cuda.py.
 """
 
 import argparse
@@ -26,11 +27,12 @@ import torch
 
 from benchmarks import embedding_data as data
 from service.compute.batches import batch_size
-from service.compute.device import cores, intra_op_threads, keep_freed_memory
+from service.compute.device import cores, intra_op_threads, keep_freed_memory, native_bfloat16
 from service.compute.embedding import embed_group
 from service.compute.streams import Limits
 from service.core.settings import StoreSettings, WorkerSettings
 from service.embeddings.memory import MemoryStore
+from zoo.catalog import Precision
 from zoo.extract import Extractor
 from zoo.preprocess import decode, prepare
 
@@ -76,10 +78,26 @@ def embedded(extractors: Mapping[str, Extractor], blobs: Mapping[bytes, bytes]) 
     return seconds
 
 
-def one(extractor: Extractor, images: str, blobs: list[bytes]) -> dict[str, Any]:
+def one(exact: Extractor, images: str, blobs: list[bytes]) -> Iterator[dict[str, Any]]:
     named = {hashlib.sha256(blob).digest(): blob for blob in blobs}
     blobs = list(named.values())
-    pixels = _pixels(blobs, extractor)
+    pixels = _pixels(blobs, exact)
+    plain = {workers: data.plain_timm(exact, blobs, workers=workers) for workers in (0, THREADS)}
+    workers = min(plain, key=lambda workers: plain[workers])
+    precisions: list[Precision] = ["float32", "bfloat16"] if native_bfloat16(CPU) else ["float32"]
+    for precision in precisions:
+        yield _one(exact.cast(precision), images, named, pixels, plain[workers], workers)
+
+
+def _one(
+    extractor: Extractor,
+    images: str,
+    named: Mapping[bytes, bytes],
+    pixels: torch.Tensor,
+    plain: float,
+    workers: int,
+) -> dict[str, Any]:
+    blobs = list(named.values())
     forwarded(extractor, pixels[: 4 * THREADS])  # the first passes choose algorithms
     seconds = _alternating(
         {
@@ -90,18 +108,17 @@ def one(extractor: Extractor, images: str, blobs: list[bytes]) -> dict[str, Any]
     )
     row: dict[str, Any] = {name: len(blobs) / value for name, value in seconds.items()}
     row["fraction"] = (seconds["decode"] + seconds["forward"]) / seconds["ours"]
-    plain = {workers: data.plain_timm(extractor, blobs, workers=workers) for workers in (0, THREADS)}
-    best = min(plain, key=lambda workers: plain[workers])
-    row["timm"], row["workers"] = len(blobs) / plain[best], best
-    row["over_timm"] = plain[best] / seconds["ours"]
+    row["timm"], row["workers"] = len(blobs) / plain, workers
+    row["over_timm"] = plain / seconds["ours"]
     print(
-        f"{extractor.card.name:28} {images:8} {len(blobs):5}"
+        f"{extractor.card.name:28} {images:8} {extractor.precision:8} {len(blobs):5}"
         f"  decode {row['decode']:6.1f}/s  forward {row['forward']:6.1f}/s"
         f"  ours {row['ours']:6.1f}/s = {row['fraction']:.3f} of 1/(t_decode+t_forward)"
-        f"  timm + DataLoader ({best} workers) {row['timm']:6.1f}/s, ours {row['over_timm']:.2f} times that",
+        f"  timm + DataLoader ({workers} workers) {row['timm']:6.1f}/s, ours {row['over_timm']:.2f} times that",
         flush=True,
     )
-    return {"model": extractor.card.name, "images": images, "count": len(blobs), **row}
+    known = {"model": extractor.card.name, "images": images, "precision": extractor.precision, "count": len(blobs)}
+    return {**known, **row}
 
 
 def eight(extractors: Mapping[str, Extractor], images: str, blobs: list[bytes]) -> dict[str, Any]:
@@ -200,7 +217,7 @@ def main() -> int:
         if "one" in parts:
             chosen = [*data.some(extractors, ("mobilenetv2_100_in1k_q", "resnet18_arteyes")), *wheels.values()]
             chosen = [e for e in chosen if (options.models or "") in e.card.name]
-            found["one"] = [one(e, name, blobs) for e in chosen for name, blobs in sets.items()]
+            found["one"] = [row for e in chosen for name, blobs in sets.items() for row in one(e, name, blobs)]
         if "eight" in parts:
             found["eight"] = [eight(extractors, name, blobs[: options.images // 2]) for name, blobs in sets.items()]
         if "parity" in parts:

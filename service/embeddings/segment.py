@@ -142,7 +142,12 @@ class Segment:
         )
         stored = view.reshape(self.info.n_rows, self.info.dim)
         together = n > 0 and positions[-1] - positions[0] == n - 1 and bool((np.diff(positions) == 1).all())
-        np.copyto(result, stored[positions[0] : positions[0] + n] if together else stored[positions])
+        if together:
+            np.copyto(result, stored[positions[0] : positions[0] + n])
+        elif stored.dtype == result.dtype:
+            np.take(stored, positions, axis=0, out=result, mode="clip")  # "raise" would go through a copy
+        else:
+            np.copyto(result, stored[positions])
         return result
 
     def _damaged(self, path: Path, found: str) -> SegmentDamaged:

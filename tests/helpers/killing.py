@@ -112,8 +112,7 @@ def kill_once(ground: Ground, folder: Path, rng: random.Random) -> Killed | None
 
 
 def _settings(data_dir: Path) -> Settings:
-    # one precision for all runs: by default each data directory chooses by what it measures
-    return settings_for(data_dir, None, store={"segment_rows": SEGMENT_ROWS}, worker={"precision": "float32"})
+    return settings_for(data_dir, None, store={"segment_rows": SEGMENT_ROWS})
 
 
 def _started(settings: Settings, command: Sequence[str]) -> "subprocess.Popen[str]":

@@ -92,10 +92,15 @@ class Service:
 
 
 def settings_for(data_dir: Path, url: str | None, /, **groups: Any) -> Settings:
-    worker = WorkerSettings(
-        **{"lease_seconds": 20.0, "poll_seconds": 0.02, "device": "cpu", "decode_threads": 1, "batch_size": 16}
-        | groups.get("worker", {})
-    )
+    usual: dict[str, Any] = {
+        "lease_seconds": 20.0,
+        "poll_seconds": 0.02,
+        "device": "cpu",
+        "decode_threads": 1,
+        "batch_size": 16,
+    }
+    usual["precision"] = "float32"  # `auto` is decided by timing, and scores of two services are held together
+    worker = WorkerSettings(**usual | groups.get("worker", {}))
     return Settings(
         data_dir=data_dir,
         log_level="error",
