@@ -134,20 +134,21 @@ class Segment:
         n = len(positions)
         result = np.empty((n, self.info.dim), dtype=np.float32) if into is None else into
         index, numbers = self._vectors, self.info.n_rows * self.info.dim
-        # A view into the mapping, which the index owns: neither leaves this function.
+        # A view into the mapping, which the index owns: neither leaves this function. Of bytes, for the numbers lie at
+        # an odd offset: NumPy copies such ones slowly, and whole files of them before it takes some.
         view: Any = (
             faiss.rev_swig_ptr(index.get_xb(), numbers)
             if self.info.storage == "float32"
-            else faiss.rev_swig_ptr(index.codes.data(), 2 * numbers).view(np.float16)
+            else faiss.rev_swig_ptr(index.codes.data(), 2 * numbers)
         )
-        stored = view.reshape(self.info.n_rows, self.info.dim)
-        together = n > 0 and positions[-1] - positions[0] == n - 1 and bool((np.diff(positions) == 1).all())
-        if together:
-            np.copyto(result, stored[positions[0] : positions[0] + n])
-        elif stored.dtype == result.dtype:
-            np.take(stored, positions, axis=0, out=result, mode="clip")  # "raise" would go through a copy
+        stored = view.view(np.uint8).reshape(self.info.n_rows, -1)
+        taken = result if self.info.storage == "float32" else np.empty(result.shape, dtype=np.float16)
+        if n > 0 and positions[-1] - positions[0] == n - 1 and bool((np.diff(positions) == 1).all()):
+            np.copyto(taken.view(np.uint8), stored[positions[0] : positions[0] + n])
         else:
-            np.copyto(result, stored[positions])
+            np.take(stored, positions, axis=0, out=taken.view(np.uint8), mode="clip")  # "raise" would copy once more
+        if taken is not result:
+            np.copyto(result, taken)
         return result
 
     def _damaged(self, path: Path, found: str) -> SegmentDamaged:
