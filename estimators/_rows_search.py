@@ -1,6 +1,6 @@
 """Exact nearest neighbours: proposed once in float32, and voted from as often as blocks are deleted."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import torch
@@ -13,6 +13,7 @@ Metric = Literal["cosine", "l2"]
 _TIE = 1e-12  # similarities closer than this are equal: float64 rounding stays below 1e-13 on a scale of one
 _FLOAT32_ERROR = 1e-5  # bound on the float32 similarities, which lie on a scale of one
 _CHUNK_BYTES = 64 * 2**20
+_DIGEST_BYTES = 100  # of a short bytes object and its place in a set
 _CACHED_BYTES = 2**21  # gathered rows are read again at once, and should still be in the cache
 
 
@@ -24,20 +25,26 @@ class Neighbourhood:
     ids: Tensor  # [Q, m]
     similarity: Tensor  # [Q, m] float64, -inf for the query itself
     floor: Tensor  # [Q]: no row outside of `ids` is more similar than this
+    n_rows: int
     zero_rows: int
-    duplicates: int  # rows that repeat an earlier row exactly
+    digests: frozenset[bytes]
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return sum(part.numel() * part.element_size() for part in (self.ids, self.similarity, self.floor))
+        tensors = (self.ids, self.similarity, self.floor)
+        return sum(part.numel() * part.element_size() for part in tensors) + _DIGEST_BYTES * len(self.digests)
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that repeat an earlier row exactly."""
+        return self.n_rows - len(self.digests)
 
     @classmethod
     def find(
         cls, rows: Tensor, queries: Tensor, metric: Metric, /, *, k: int, own_rows: bool, spare: int
     ) -> "Neighbourhood":
         n = rows.shape[0]
-        zero_rows = int((rows == 0).all(1).sum())
         centre, scale = _centre_and_scale(rows) if metric == "l2" else (None, 1.0)
         database = _searchable(rows, centre, scale)
         asked = database if own_rows else _searchable(queries, centre, scale)
@@ -52,8 +59,7 @@ class Neighbourhood:
         )
         if own_rows:
             similarity[ids == torch.arange(n)[:, None]] = -torch.inf
-        duplicates = n - len(set(row_digests(rows)))
-        return cls(scale, ids, similarity, floor, zero_rows, duplicates)
+        return cls(scale, ids, similarity, floor, n, _zero_rows(rows), frozenset(row_digests(rows)))
 
     def grown(self, rows: Tensor, positions: Tensor, /) -> "Neighbourhood":
         """The same by cosine among more rows, where those searched before now lie at `positions`, in ascending order.
@@ -64,22 +70,35 @@ class Neighbourhood:
         fresh = torch.ones(n, dtype=torch.bool)
         fresh[positions] = False
         new = fresh.nonzero().squeeze(1)
-        units = _unit(rows[new].double()).T
-        old = (rows[positions[part]].double() for part in slices(len(positions), 4096))
-        near = torch.cat([some @ units / _norms(some) for some in old])
-        similarity = torch.cat([self.similarity, near], 1)
-        ids = torch.cat([positions[self.ids], new.expand(len(positions), -1)], 1)
-        best = similarity.topk(depth, dim=1)
-        found = Neighbourhood.find(rows, rows[new], "cosine", k=depth - 1, own_rows=False, spare=1)
-        all_ids = torch.empty(n, depth, dtype=torch.int64)
-        all_similarity = torch.empty(n, depth, dtype=torch.float64)
+        units = _unit(rows[new].double())
+        ids = torch.empty(n, depth, dtype=torch.int64)
+        similarity = torch.empty(n, depth, dtype=torch.float64)
         floor = torch.empty(n, dtype=torch.float64)
-        all_ids[positions], all_similarity[positions] = ids.gather(1, best.indices), best.values
-        floor[positions] = torch.maximum(self.floor, best.values[:, -1])
-        all_ids[new], all_similarity[new], floor[new] = found.ids, found.similarity, found.floor
-        all_similarity[all_ids == torch.arange(n)[:, None]] = -torch.inf
-        return replace(
-            found, ids=all_ids, similarity=all_similarity, floor=floor, zero_rows=int((rows == 0).all(1).sum())
+        of_new = units.new_empty(len(new), 0), new.new_empty(len(new), 0)
+        for part in slices(len(positions), 4096):
+            at = positions[part]
+            some = rows[at].double()
+            near = some @ units.T / _norms(some)
+            similarity[at], ids[at] = _nearest_of(
+                torch.cat([self.similarity[part], near], 1),
+                torch.cat([positions[self.ids[part]], new.expand(len(at), -1)], 1),
+                depth,
+            )
+            floor[at] = torch.maximum(self.floor[part], similarity[at, -1])
+            of_new = _with_more(of_new, near.T, at, depth)
+        for part in slices(len(new), 4096):
+            of_new = _with_more(of_new, units @ units[part].T, new[part], depth)
+        similarity[new], ids[new] = of_new
+        floor[new] = similarity[new, -1]
+        similarity[ids == torch.arange(n)[:, None]] = -torch.inf
+        return Neighbourhood(
+            self.scale,
+            ids,
+            similarity,
+            floor,
+            n,
+            self.zero_rows + _zero_rows(rows[new]),
+            self.digests.union(row_digests(rows[new])),
         )
 
 
@@ -155,6 +174,21 @@ def _vote(similarity: Tensor, ids: Tensor, truth: Targets, k: int) -> Tensor:
     first = votes >= votes.amax(1, keepdim=True) - _TIE
     summed.masked_fill_(~first, -torch.inf)
     return (summed >= summed.amax(1, keepdim=True) - _TIE).to(torch.uint8).argmax(1)
+
+
+def _nearest_of(similarity: Tensor, ids: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+    best = similarity.topk(min(depth, similarity.shape[1]), dim=1)
+    return best.values, ids.gather(1, best.indices)
+
+
+def _with_more(found: tuple[Tensor, Tensor], similarity: Tensor, at: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+    """The nearest of those found before and of the rows `at`."""
+    before, ids = found
+    return _nearest_of(torch.cat([before, similarity], 1), torch.cat([ids, at.expand(len(ids), -1)], 1), depth)
+
+
+def _zero_rows(rows: Tensor) -> int:
+    return int((rows == 0).all(1).sum())
 
 
 def _unit(rows: Tensor) -> Tensor:

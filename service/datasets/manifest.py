@@ -66,8 +66,10 @@ class Manifest:
     def content_hashes(self) -> npt.NDArray[np.uint8]:
         """`[N, 32]`, sorted; the same image in two splits stands there twice."""
         column = self.table["content_hash"].combine_chunks()
-        flat = np.frombuffer(b"".join(column.to_pylist()), dtype=np.uint8)
-        return flat.reshape(-1, HASH_BYTES)
+        if not len(column):
+            return np.empty((0, HASH_BYTES), dtype=np.uint8)
+        flat = np.frombuffer(column.buffers()[1], dtype=np.uint8).reshape(-1, HASH_BYTES)
+        return flat[column.offset : column.offset + len(column)]
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -91,10 +93,23 @@ class Manifest:
     def fingerprint(self) -> str:
         """sha256 over the sorted (content_hash, class name, split); neither paths nor sizes count."""
         digest = hashlib.sha256(_FINGERPRINT_PREFIX)
-        lines = sorted((row.content_hash, self.classes[row.label].encode(), row.split.encode()) for row in self.rows())
-        for content_hash, name, split in lines:
-            digest.update(content_hash + len(name).to_bytes(4, "big") + name + len(split).to_bytes(4, "big") + split)
+        names = [_sized(name) for name in self.classes]
+        split = self.table["split"].combine_chunks()
+        splits = [_sized(name) for name in split.dictionary.to_pylist()]
+        lines = sorted(
+            (content_hash.tobytes(), self.classes[label], splits[place], names[label])
+            for content_hash, label, place in zip(
+                self.content_hashes, self.labels.tolist(), split.indices.to_numpy().tolist(), strict=True
+            )
+        )
+        for content_hash, _, ending, name in lines:
+            digest.update(content_hash + name + ending)
         return digest.hexdigest()
+
+
+def _sized(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(4, "big") + encoded
 
 
 def build_manifest(rows: Iterable[Row], classes: tuple[str, ...], /) -> Manifest:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.datasets.manifest import Row, build_manifest, read_manifest, write_manifest
+from service.datasets.manifest import Manifest, Row, build_manifest, read_manifest, write_manifest
 
 CLASSES = ("cat", "dog")
 
@@ -71,6 +71,17 @@ def test_the_fingerprint_of_a_known_manifest_never_changes():
     record = bytes(range(32)) + b"\0\0\0\3cat" + b"\0\0\0\5train"
     expected = hashlib.sha256(b"zooscout dataset 1\n" + record).hexdigest()
     assert build_manifest([row], ("cat",)).fingerprint == expected
+
+
+def test_the_fingerprint_does_not_hang_on_how_the_table_lies_in_memory():
+    sealed = build_manifest(rows(), CLASSES)
+    by_split = [sealed.of_split(split).table for split in reversed(sealed.splits)]
+    own_words = [pa.Table.from_pylist(part.to_pylist(), schema=part.schema) for part in by_split]
+    for parts in (by_split, own_words, [sealed.table.slice(i, 1) for i in range(len(sealed))]):
+        assert Manifest(CLASSES, pa.concat_tables(parts)).fingerprint == sealed.fingerprint
+    second = Manifest(CLASSES, sealed.table.slice(1, 1))
+    assert second.content_hashes.tolist() == sealed.content_hashes[1:2].tolist()
+    assert Manifest(CLASSES, sealed.table.slice(0, 0)).content_hashes.shape == (0, 32)
 
 
 def test_a_label_outside_the_classes_is_an_error():
