@@ -172,10 +172,14 @@ def _primal_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, floa
 
 
 def _many_terms(view: View, mixing: Tensor) -> tuple[Terms, float, float]:
-    """The same for moved means from S itself, as `_total_terms`: one more factorisation, no C x C system."""
-    means = mixing @ view.means
-    scaled = view.counts.sqrt()[:, None] * means
-    form = ShiftedForm(torch.addmm(view.within, scaled.T, scaled))
+    """The same for moved means from S itself, as `_total_terms`: one more factorisation, no C x C system.
+
+    S = W + M^T A^T N A M with W = T - M^T (N - n n^T / N) M, N the counts: one product with the means M.
+    """
+    counts = view.counts
+    scaled = counts.sqrt()[:, None] * (mixing @ view.means)
+    moved = mixing.T @ (counts[:, None] * mixing) - torch.diag(counts) + torch.outer(counts, counts) / view.n
+    form = ShiftedForm(torch.addmm(view.total, view.means.T, moved @ view.means))
     rotated = form.rotate(scaled.T)
 
     def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:

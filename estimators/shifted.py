@@ -14,6 +14,7 @@ from estimators.errors import Degenerate
 
 _BAND = 64  # rows of a block: wide enough for matrix products, narrow enough for cheap shifts
 _REDUCED_FROM = 3 * _BAND
+_WIDE = 3 * _BAND  # columns from which a block's inverse and a product cost less than solving for them
 _LONG = 8  # times its width, from which a panel is factored faster by matrix products
 _DEPENDENT = 0.1  # how far from orthonormal a panel's columns may come out of a round
 _WIDENED = 256  # rows of a float32 matrix that are taken to float64 together: they stay in the cache
@@ -192,10 +193,12 @@ class ShiftedForm:
                 values = self._values.clamp_min(0.0) + added[:, None]
                 yield rotated / values.sqrt()[:, :, None], values.log().sum(1)
 
-    def norms(self, rotated: Tensor, shifts: Sequence[float], /) -> tuple[Tensor, Tensor, Tensor]:
+    def norms(
+        self, rotated: Tensor, shifts: Sequence[float], /, *, products: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Of the columns of `half_solve`: their squares `[S, m]`, their products with the last `[S, m]`; and `log det`.
 
-        Summed block by block, while a block is in the cache.
+        Summed block by block, while a block is in the cache. Without `products` these are 0.
         """
         if self._values is not None:
             found = [
@@ -205,18 +208,21 @@ class ShiftedForm:
         else:
             step = max(1, _AT_ONCE // max(1, rotated.numel()))
             rotated = rotated.to(self._precision)
-            found = [self._norms(rotated, shifts[start : start + step]) for start in range(0, len(shifts), step)]
-        squares, products, logdets = zip(*found, strict=True)
-        return torch.cat(squares), torch.cat(products), torch.cat(logdets)
+            found = [
+                self._norms(rotated, shifts[start : start + step], products) for start in range(0, len(shifts), step)
+            ]
+        squares, across, logdets = zip(*found, strict=True)
+        return torch.cat(squares), torch.cat(across), torch.cat(logdets)
 
-    def _norms(self, rotated: Tensor, shifts: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+    def _norms(self, rotated: Tensor, shifts: Sequence[float], products: bool) -> tuple[Tensor, Tensor, Tensor]:
         added = torch.tensor(shifts, dtype=torch.float64)
         logdet = torch.zeros_like(added)
         own = logdet.new_zeros(len(added), rotated.shape[1])
         across = torch.zeros_like(own)
         for _, part, grown in self._swept(rotated, added):
             own += part.square().sum(1)
-            across += (part.mT @ part[:, :, -1:]).squeeze(2)
+            if products:
+                across += (part.mT @ part[:, :, -1:]).squeeze(2)
             logdet += grown
         return own, across, logdet
 
@@ -235,7 +241,10 @@ class ShiftedForm:
             right = rotated[rows].expand(len(added), -1, -1)
             if beside is not None:
                 right = torch.baddbmm(right, beside.mT, previous, alpha=-1)
-            previous = torch.linalg.solve_triangular(factor, right, upper=False)
+            wide = right.shape[2] > _WIDE and right.dtype == torch.float64
+            solved = torch.eye(factor.shape[1], dtype=factor.dtype).expand_as(factor) if wide else right
+            previous = torch.linalg.solve_triangular(factor, solved, upper=False)
+            previous = previous @ right if wide else previous
             yield rows, previous, 2 * factor.diagonal(dim1=1, dim2=2).to(torch.float64).log().sum(1)
 
     def _steps(self, added: Tensor) -> _Steps:
@@ -277,7 +286,7 @@ class ShiftedForm:
 
     def quadratics(self, rotated: Tensor, shifts: Sequence[float], /) -> tuple[Tensor, Tensor]:
         """`c^T (A + shift I)^-1 c` `[S, m]` for rotated columns c `[r, m]`, and `log det (A + shift I)` `[S]`."""
-        forms, _, logdets = self.norms(rotated, shifts)
+        forms, _, logdets = self.norms(rotated, shifts, products=False)
         return forms, logdets
 
     def inverse_trace(self, shift: float, /) -> float:
