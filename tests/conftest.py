@@ -1,6 +1,7 @@
 """Fixtures of the service's tests: databases of both kinds, a small real zoo, the service in one process."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from tests.helpers.service import Service, running, settings_for
 from tests.helpers.zoo import TinyZoo, make_zoo
 
 CHOOSE_TESTS = {"ZOOSCOUT_SLOW_TESTS", "ZOOSCOUT_TEST_FETCH"}
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: processes under test would have it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -73,18 +73,21 @@ def test_whatever_was_scored_before_the_scores_are_the_same(store: MemoryStore) 
 def test_only_new_images_are_searched_for_among_all(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     from estimators import _rows_search
 
+    searched: list[int] = []
     asked: list[int] = []
-    nearest = _rows_search._nearest
+    nearest, digests = _rows_search._nearest, _rows_search.row_digests
     monkeypatch.setattr(
         _rows_search,
         "_nearest",
-        lambda rows, queries, *more: asked.append(len(queries)) or nearest(rows, queries, *more),
+        lambda rows, queries, *more: searched.append(len(queries)) or nearest(rows, queries, *more),
     )
+    monkeypatch.setattr(_rows_search, "row_digests", lambda rows: asked.append(len(rows)) or digests(rows))
     findings = WarmFindings()
     scored(store, findings, [i for i in range(N) if i % 40], LABELS)
     scored(store, findings, list(range(N)), LABELS)
     scored(store, findings, list(range(N)), (LABELS + 1) % 4)
     assert asked == [N - 9, 9]
+    assert searched == [N - 9]  # the new ones are found while the others are compared with them
 
 
 def test_what_is_kept_is_bounded(store: MemoryStore) -> None:
