@@ -256,7 +256,7 @@ SPECS |= {
     ),
     "proxy_a_distance": EstimatorSpec(
         name="proxy_a_distance",
-        version=3,
+        version=4,
         title="Proxy A-distance",
         entrypoint="estimators.proxy_a_distance:proxy_a_distance",
         needs=frozenset({Need.FEATURES, Need.REFERENCE_FEATURES}),

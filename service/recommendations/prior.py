@@ -78,7 +78,7 @@ class Prior:
 
 
 def predict(
-    outcomes: Floats, target: Floats, names: Sequence[str], /, *, cards: Cards | None = None, trees: int = 100
+    outcomes: Floats, target: Floats, names: Sequence[str], /, *, cards: Cards | None = None, trees: int = 200
 ) -> Prior:
     """The prior of every model.
 
