@@ -3,9 +3,8 @@
 python -m benchmarks.truth.prior --outcomes FILE --out prior.csv [--halves 20]      goes on where it stopped
 
 SHiFT's pool: models with all thirteen VTAB sets that at least 286 models have (279 models); of each set in turn half of
-the models are observed, and the other half is predicted. Once from the other twelve sets alone, and once from every
-other outcome of the pool: three further sets, which lack some models, and thirteen models that lack some sets. SFDA's
-pools: each dataset is left out whole. The agreement is SciPy's default weightedtau(truth, prediction).
+the models are observed, and the other half is predicted. SFDA's pools: each dataset is left out whole. The agreement is
+SciPy's default weightedtau(truth, prediction).
 """
 
 import argparse
@@ -26,25 +25,21 @@ SETS = (
     *("caltech101", "cifar100", "diabetic_retinopathy_detection", "dmlab", "dtd", "eurosat", "kitti"),
     *("oxford_iiit_pet", "patch_camelyon", "resisc45", "smallnorb", "sun397", "svhn_cropped"),
 )
-FURTHER = ("clevr", "dsprites", "oxford_flowers102")
-WHOLE = f"{SHIFT}, every outcome"
 SFDA = ("sfda_supervised_cnn", "sfda_self_supervised")
 COLUMNS = ("pool", "dataset", "half", "tau", "list_tau", "covered", "width")
 
 
 def table(
-    path: Path, benchmark: str, wanted: tuple[str, ...] | None = None, /, *, complete: bool = True
+    path: Path, benchmark: str, wanted: tuple[str, ...] | None = None, /
 ) -> tuple[tuple[str, ...], list[str], Matrix]:
-    """Datasets, models and accuracies; models that have all of the datasets alone, or any of them, NaN for others."""
     cells: dict[tuple[str, str], list[float]] = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["benchmark"] == benchmark:
                 cells[row["dataset"], row["model"]].append(float(row["accuracy"]))
     datasets = wanted or tuple(sorted({d for d, _ in cells}))
-    has = all if complete else any
-    models = sorted({m for _, m in cells if has((d, m) in cells for d in datasets)})
-    return datasets, models, np.array([[np.mean(cells.get((d, m), np.nan)) for m in models] for d in datasets])
+    models = sorted({m for _, m in cells if all((d, m) in cells for d in datasets)})
+    return datasets, models, np.array([[np.mean(cells[d, m]) for m in models] for d in datasets])
 
 
 def plain_list(others: Matrix, /) -> Matrix:
@@ -53,32 +48,28 @@ def plain_list(others: Matrix, /) -> Matrix:
 
 def halves(path: Path, n: int, done: set[tuple[str, str, str]], /) -> Iterator[dict[str, object]]:
     datasets, models, accuracy = table(path, SHIFT, SETS)
-    _, every, outcomes = table(path, SHIFT, (*SETS, *FURTHER), complete=False)
-    at = np.array([every.index(model) for model in models])
-    rest = np.setdiff1d(np.arange(len(every)), at)
     for half in range(n):
         rng = np.random.default_rng(half)
         for d, name in enumerate(datasets):
-            hidden = rng.permutation(len(models))[len(models) // 2 :]
-            truth, others = accuracy[d][hidden], np.delete(accuracy, d, 0)
-            unseen = np.concatenate([at[hidden], np.random.default_rng((half, d)).permutation(rest)[len(rest) // 2 :]])
-            of_pools = {SHIFT: (models, accuracy, hidden, hidden), WHOLE: (every, outcomes, at[hidden], unseen)}
-            for pool, (names, known, asked, blank) in of_pools.items():
-                if (pool, name, str(half)) in done:
-                    continue
-                target = known[d].copy()
-                target[blank] = np.nan
-                found = predict(np.delete(known, d, 0), target, names)
-                low, high = found.low[asked], found.high[asked]
-                yield {
-                    "pool": pool,
-                    "dataset": name,
-                    "half": half,
-                    "tau": weightedtau(truth, found.value[asked])[0],
-                    "list_tau": weightedtau(truth, plain_list(others)[hidden])[0],
-                    "covered": ((low <= truth) & (truth <= high)).mean(),
-                    "width": np.median(high - low),
-                }
+            dealt = rng.permutation(len(models))
+            if (SHIFT, name, str(half)) in done:
+                continue
+            hidden = dealt[len(models) // 2 :]
+            target = accuracy[d].copy()
+            target[hidden] = np.nan
+            others = np.delete(accuracy, d, 0)
+            found = predict(others, target, models)
+            truth = accuracy[d][hidden]
+            inside = (found.low[hidden] <= truth) & (truth <= found.high[hidden])
+            yield {
+                "pool": SHIFT,
+                "dataset": name,
+                "half": half,
+                "tau": weightedtau(truth, found.value[hidden])[0],
+                "list_tau": weightedtau(truth, plain_list(others)[hidden])[0],
+                "covered": inside.mean(),
+                "width": np.median(found.high[hidden] - found.low[hidden]),
+            }
 
 
 def left_out(path: Path, pool: str, /) -> Iterator[dict[str, object]]:
@@ -96,7 +87,7 @@ def left_out(path: Path, pool: str, /) -> Iterator[dict[str, object]]:
 
 
 def summary(rows: list[dict[str, str]], /) -> None:
-    for pool in (SHIFT, WHOLE, *SFDA):
+    for pool in (SHIFT, *SFDA):
         held = [row for row in rows if row["pool"] == pool]
         by_set: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for row in held:
@@ -112,7 +103,7 @@ def summary(rows: list[dict[str, str]], /) -> None:
             f"{pool}: {len(held)} rows, prior {means[:, 0].mean():.3f} [{low:.3f}, {high:.3f}], "
             f"plain list {means[:, 1].mean():.3f}, difference [{apart[0]:+.3f}, {apart[1]:+.3f}]"
         )
-        if pool in (SHIFT, WHOLE):
+        if pool == SHIFT:
             print("  covered", np.mean([float(r["covered"]) for r in held]).round(3), "of 0.9; median width",
                   np.mean([float(r["width"]) for r in held]).round(3))  # fmt: skip
             for name, values in by_set.items():
