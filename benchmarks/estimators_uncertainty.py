@@ -4,11 +4,11 @@ For each estimator: the share of splits in which the difference of the two halve
 within 1.645 (90 % if the errors are right). For each pair of models of a dataset: P(A beats B) stated on one half, from
 paired blocks, against who wins on the other half, in five bins.
 
-    python -m benchmarks.estimators_uncertainty FOLDER [--splits 20] [--names logme lda] [--stratified]
+    python -m benchmarks.estimators_uncertainty FOLDER [--splits 20] [--names logme lda] [--stratified] [--references]
 
 FOLDER holds `<model>__<dataset>.npz` with arrays `features` [N, D], `labels` [N] and, where the model has a classifier,
 `probs` [N, Cs]; the rows of a dataset in the same order for every model. A model's features of the first other dataset
-are its reference set.
+are its reference set, or those of each other one in turn.
 """
 
 from __future__ import annotations
@@ -72,22 +72,25 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--names", nargs="+", default=list(NAMES), choices=sorted(SPECS))
     parser.add_argument("--stratified", action="store_true", help="halves with equal parts of every class")
+    parser.add_argument("--references", action="store_true", help="every other dataset as the reference, in turn")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    found: dict[tuple[str, str, int], dict[str, Halves]] = defaultdict(dict)
+    found: dict[tuple[str, str, str, int], dict[str, Halves]] = defaultdict(dict)
     paths = sorted(arguments.folder.glob("*__*.npz"))
     for path in paths:
         model, _, dataset = path.stem.partition("__")
         others = [p for p in paths if p != path and p.stem.startswith(f"{model}__")]
         if not others:
             parser.error(f"{path.stem} is the only dataset of its model: another one serves as its reference set")
-        data, reference = load(path), load(others[0])["features"]
-        for split in range(arguments.splits):
-            rows = halves(data["labels"], split, stratified=arguments.stratified)
-            first, second = (scores(data, half, reference, arguments.names) for half in rows)
-            for name in set(first) & set(second):
-                found[(name, dataset, split)][model] = (first[name], second[name])
+        data = load(path)
+        for other in others if arguments.references else others[:1]:
+            reference, against = load(other)["features"], other.stem.partition("__")[2]
+            for split in range(arguments.splits):
+                rows = halves(data["labels"], split, stratified=arguments.stratified)
+                first, second = (scores(data, half, reference, arguments.names) for half in rows)
+                for name in set(first) & set(second):
+                    found[(name, dataset, against, split)][model] = (first[name], second[name])
         print(f"{path.stem}: {tuple(data['features'].shape)} done", flush=True)
     for name in arguments.names:
         report(name, [pairs for key, pairs in found.items() if key[0] == name])

@@ -17,8 +17,9 @@ def jackknife_stderr(replicates: Sequence[float], /) -> float:
     n = len(replicates)
     if n < 2:
         raise InvalidInput(f"a jackknife needs at least 2 blocks, got {n}")
-    mean = math.fsum(replicates) / n
-    return math.sqrt((n - 1) / n * math.fsum((v - mean) ** 2 for v in replicates))
+    moves = [v - replicates[0] for v in replicates]  # equal values have a mean that rounding may part from them
+    mean = math.fsum(moves) / n
+    return math.sqrt((n - 1) / n * math.fsum((v - mean) ** 2 for v in moves))
 
 
 def difference_stderr(a: Score, b: Score, /) -> float | None:

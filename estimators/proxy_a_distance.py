@@ -114,8 +114,8 @@ def _replicates(fit: Ridge, sign: Tensor, deletions: Tensor, right: Tensor, bloc
         [float(row.nanmean()) for row in targets], 2 * right[:size].cpu(), targets, block
     )
     of_reference = [2 * float(row[size:].mean()) for row in rows]
-    centre = sum(of_reference) / len(rows)
-    drawn = [centre + _OF_REFERENCE**0.5 * (value - centre) for value in of_reference]
+    whole = 2 * float(right[size:].mean())
+    drawn = [whole + _OF_REFERENCE**0.5 * (value - whole) for value in of_reference]
     return [target + other - 2 for target, other in zip(of_targets, drawn, strict=True)], factor
 
 

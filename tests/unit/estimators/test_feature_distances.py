@@ -103,6 +103,15 @@ def test_mmd_replicates_are_the_value_without_a_block_at_the_same_width():
     assert np.std(score.replicates) > 0
 
 
+def test_a_reference_image_that_is_always_mistaken_gives_no_error():
+    x = torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
+    others = torch.cat([x[:89] + 50, x[89:] - 1])
+    score = proxy_a_distance(x, others, blocks=torch.arange(90) % 10)
+    assert score.value == pytest.approx(2 * (1 - 2 / 180))
+    assert score.stderr == 0
+    assert not score.diagnostics["saturated"]
+
+
 def test_proxy_a_distance_is_two_when_every_image_is_told_apart():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(40, 3, generator=g)

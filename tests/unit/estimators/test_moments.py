@@ -143,6 +143,11 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     assert jackknife_stderr(replicates) == pytest.approx(x.std(ddof=1) / np.sqrt(10))
 
 
+@pytest.mark.parametrize("value", [3 / 450, 6 / 450, 7 / 450])
+def test_values_that_no_block_moves_have_no_error(value):
+    assert jackknife_stderr([value] * 10) == jackknife_stderr([value] * 9) == 0
+
+
 def score(value, replicates):
     return Score(value, jackknife_stderr(replicates), {}, tuple(replicates))
 
