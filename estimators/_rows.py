@@ -9,6 +9,7 @@ from torch import Tensor
 
 from estimators.errors import Degenerate, InvalidInput
 
+_LARGEST = 1e70  # the square of its square is a float64 still
 TaskName = Literal["classification", "multilabel", "regression"]
 
 
@@ -39,6 +40,12 @@ def feature_rows(features: Tensor, /, *, name: str = "features") -> Tensor:
         raise Degenerate(f"{name} of shape {list(features.shape)} hold no numbers")
     if not bool(torch.isfinite(features).all()):
         raise InvalidInput(f"{name} hold NaN or infinity")
+    if features.dtype == torch.float64:
+        largest = float(features.detach().abs().max())
+        if largest > _LARGEST:
+            raise InvalidInput(f"{name} are too large to square (up to {largest:.0e})")
+        if 0 < largest < 1 / _LARGEST:
+            raise Degenerate(f"{name} are too small to square (up to {largest:.0e}): scale them up")
     return features.detach()
 
 

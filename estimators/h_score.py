@@ -90,6 +90,8 @@ def ledoit_wolf(view: View, /) -> tuple[float, float]:
     squared = view.form.squared / n**2
     delta = (squared - dim * mean_variance**2) / dim
     beta = (view.quartic / n - squared) / (dim * n)
+    if dim == 1:  # it is its own mean
+        return 0.0, mean_variance
     if delta <= 0:
         return 1.0, mean_variance
     return min(max(beta / delta, 0.0), 1.0), mean_variance

@@ -53,6 +53,8 @@ def _evidence(x2: Tensor, sigma: Tensor, norm: float, n: int, dim: int) -> float
     outside = norm - float(x2.sum())
     m2 = residual = 0.0
     for _ in range(_ROUNDS):
+        if alpha <= 0 or beta <= 0:
+            break
         tau = alpha / beta
         gamma = float((sigma / (sigma + tau)).sum())
         m2 = float((sigma * x2 / (tau + sigma).square()).sum())

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from estimators._moments_arrays import read
 from estimators._moments_rows import check_batch, positions_among, rows_left
 from estimators.errors import InvalidInput
 from estimators.linalg import add_gram, gram, symmetrise
@@ -269,22 +270,8 @@ class ClassMoments:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]], /) -> ClassMoments:
-        """The inverse of `to_arrays`."""
-        missing = {"labels", "quartic", "counts", "shift", "sums", "squares", "cubic"} - set(arrays)
-        if missing or ("second" in arrays) == ("rows" in arrays):
-            raise InvalidInput(f"not the arrays of class moments: {sorted(arrays)}")
-
-        def load(name: str) -> Tensor:
-            return torch.from_numpy(np.array(arrays[name]))
-
-        def load_optional(name: str) -> Tensor | None:
-            return load(name) if name in arrays else None
-
-        return cls(
-            tuple(int(v) for v in arrays["labels"]), load("counts"), load("shift"), load("sums"), load("squares"),
-            load("cubic"), float(arrays["quartic"]), load_optional("second"), load_optional("rows"),
-            load_optional("row_labels"),
-        )  # fmt: skip
+        """The inverse of `to_arrays`; InvalidInput where they are not the arrays of moments."""
+        return cls(**read(arrays))
 
     def _need_rows(self) -> Tensor:
         if self.rows is None:
@@ -325,6 +312,7 @@ class MomentAccumulator:
     def add(self, features: Tensor, labels: Tensor, /) -> None:
         """Take in features `[n, D]` and their integer labels `[n]`."""
         check_batch(features, labels)
+        features, labels = features.detach(), labels.to(torch.int64)
         if features.dtype not in (torch.float32, torch.float64):
             features = features.to(torch.float32)
         if self._shift is None:

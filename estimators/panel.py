@@ -21,7 +21,7 @@ from estimators.ped_lda import ped_lda_value
 from estimators.ped_logme import ped_logme_value
 from estimators.score import Score
 from estimators.sfda import sfda_value
-from estimators.shared import Collected, Estimate, Options
+from estimators.shared import NUMERICAL, Collected, Estimate, Options, attempt, out_of_range
 from estimators.transrate import transrate_value
 from estimators.view import Case
 
@@ -159,6 +159,8 @@ def _evaluate_alone(
         score = entry(*(getattr(evidence, name) for name in spec.arguments), **keywords)
     except EstimatorError as error:
         return Evaluation(None, str(error), None, time.perf_counter() - start)
+    except NUMERICAL as error:
+        return Evaluation(None, str(out_of_range(error)), None, time.perf_counter() - start)
     return Evaluation(score, None, None, time.perf_counter() - start)
 
 
@@ -170,6 +172,7 @@ def _evaluate_shared(
         return {}
     seconds = dict.fromkeys(names, 0.0)
     failed: dict[str, str] = {}
+    ended: set[str] = set()
     collected = {name: Collected() for name in names}
     start = time.perf_counter()
     try:
@@ -181,13 +184,17 @@ def _evaluate_shared(
     for block in (None, *(range(case.n_blocks) if case.n_blocks > 1 else ())):
         view = case.total if block is None else case.without(block)
         for name in names:
-            if name in failed:
+            if name in ended:
                 continue
             start = time.perf_counter()
             try:
-                collected[name].add(view, SHARED[name](view, settings[name]))
+                collected[name].add(view, attempt(SHARED[name], view, settings[name]))
             except EstimatorError as error:
-                failed[name] = str(error) if block is None else f"with block {block} left out: {error}"
+                ended.add(name)
+                if block is None:
+                    failed[name] = str(error)
+                else:
+                    collected[name].give_up(block, error)
             seconds[name] += time.perf_counter() - start
     results = {}
     for name in names:

@@ -12,7 +12,7 @@ from torch import Tensor
 from estimators._rows_jackknife import changes_by_block, drawn_in, drawn_to_slopes
 from estimators.blocks import BlockMoments
 from estimators.compare import jackknife_stderr
-from estimators.errors import Degenerate, InvalidInput
+from estimators.errors import Degenerate, EstimatorError, InvalidInput
 from estimators.moments import ClassMoments
 from estimators.score import Score
 from estimators.view import Case, View
@@ -34,6 +34,8 @@ CREDITS = "credits"
 SLOPES = "slopes"
 """Where the view of all images holds the derivative `[B]` of the value just computed in the weight of each block."""
 
+NUMERICAL = (ArithmeticError, ValueError, torch.linalg.LinAlgError)
+
 Value = tuple[float, Mapping[str, float | int | bool | str]]
 Estimate = Callable[[View, Options], Value]
 
@@ -46,6 +48,7 @@ def make_case(
         if labels is None:
             raise InvalidInput("features come with labels; without them give moments")
         check_features(features, labels)
+        features, labels = features.detach(), labels.to(torch.int64)
         if blocks is None:
             return Case(ClassMoments.from_features(features, labels), features=features, labels=labels)
         if tuple(blocks.shape) != (features.shape[0],):
@@ -72,11 +75,28 @@ def check_features(features: Tensor, labels: Tensor, /) -> None:
 def evaluate_case(estimate: Estimate, case: Case, options: Options, /) -> Score:
     """The value with its replicates and standard error, where the case has blocks."""
     found = Collected()
-    found.add(case.total, estimate(case.total, options))
+    found.add(case.total, attempt(estimate, case.total, options))
     for block in range(case.n_blocks if case.n_blocks > 1 else 0):
         view = case.without(block)
-        found.add(view, estimate(view, options))
+        try:
+            found.add(view, attempt(estimate, view, options))
+        except EstimatorError as error:
+            found.give_up(block, error)
+            break
     return found.score()
+
+
+def attempt(estimate: Estimate, view: View, options: Options, /) -> Value:
+    """The value on a view; what linear algebra cannot do with its numbers is Degenerate."""
+    try:
+        return estimate(view, options)
+    except NUMERICAL as error:
+        raise out_of_range(error) from error
+
+
+def out_of_range(error: Exception, /) -> Degenerate:
+    """What is said where linear algebra or a logarithm fails on numbers too large, too small or too alike."""
+    return Degenerate(f"not computable on these numbers, too large, too small or too alike: {error}")
 
 
 class Collected:
@@ -94,6 +114,7 @@ class Collected:
         self._changes: list[Tensor] = []
         self._blocks: Tensor | None = None
         self._slopes: list[float] = []
+        self._no_error = ""
 
     def add(self, view: View, result: Value, /) -> None:
         """Take in the value of all images first, then those with a block left out, in block order."""
@@ -109,6 +130,10 @@ class Collected:
             self._note_changes(own, view.kept)
         self._values.append(value)
 
+    def give_up(self, block: int, error: EstimatorError, /) -> None:
+        """The value stands, without an error: it is not defined with this block left out."""
+        self._no_error = f"with block {block} left out: {error}"
+
     def _note_changes(self, own: Tensor, kept: Tensor) -> None:
         if self._credits is not None and self._blocks is not None:
             change, n_blocks = own - self._credits[kept], int(self._blocks.max()) + 1
@@ -117,6 +142,8 @@ class Collected:
     def score(self) -> Score:
         """A Score of what came in."""
         value, *replicates = self._values
+        if self._no_error:
+            return finish(value, {**self._diagnostics, "no_error": self._no_error}, [])
         if self._slopes and len(self._slopes) == len(replicates):
             drawn, factor = drawn_to_slopes(replicates, self._slopes)
             return finish(value, {**self._diagnostics, "jackknife_factor": factor}, drawn)

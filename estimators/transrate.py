@@ -287,8 +287,8 @@ def _rates_of_columns(
 
 
 def _log_rates(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """1/2 log det(I + G) of each matrix `[B, n, n]`, and the lower Cholesky factor of the first."""
+    """1/2 log det(I + G) of each matrix `[B, n, n]`, NaN where it has none, and the Cholesky factor of the first."""
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-    factor = torch.linalg.cholesky(matrices + identity)
+    factor, info = torch.linalg.cholesky_ex(matrices + identity)
     values: Tensor = factor.diagonal(dim1=1, dim2=2).log().sum(1)
-    return values, factor[0]
+    return torch.where(info == 0, values, math.nan), factor[0]

@@ -17,6 +17,7 @@ from estimators.shifted import ShiftedForm, largest_trace
 
 _ROUGH_FROM = 512  # dimensions from which a replicate's scatter is reduced in float32
 _LEAST, _LEAST_ROUGH = 1e-4, 1e-2  # in float32 a replicate is then off by 0.006 of their spread
+_SQUARED = 1e-140  # below it, squares of squares vanish
 _WIDENED = 64  # rows of a matrix that are taken to float64 together
 _EXACT = "exact"  # where a view's memo holds that float32 does not do for its replicates
 
@@ -342,6 +343,8 @@ class View:
         """Raise Degenerate where every row is the same, or every class is a single point."""
         total = float(self.moments.std.square().sum())
         scale = float(self.moments.mean.square().sum()) + total
+        if 0 < scale < _SQUARED:
+            raise Degenerate(f"features too small to square (their root mean square is {scale**0.5:.0e}): scale them up")
         if total <= 1e-24 * scale:
             raise Degenerate("constant features: every row is the same")
         if self.within_trace <= 1e-14 * total * self.n:
@@ -368,7 +371,9 @@ class Case:
         classes = None
         if total.rows is None and features is not None and labels is not None:
             classes = torch.searchsorted(torch.tensor(total.labels, device=features.device), labels.to(features.device))
-            self._block_of_row = None if blocks is None else blocks.to(features.device)
+            if blocks is not None:  # of any numbers: parts are counted from 0
+                blocks = torch.unique(blocks.to(features.device), return_inverse=True)[1]
+            self._block_of_row = blocks
             self.total = View(total, features=features, classes=classes, label_free=label_free)
         else:
             self._block_of_row = None
