@@ -65,8 +65,7 @@ def read(arrays: Arrays, /) -> Fields:
         rows = _floats(arrays, "rows", (n, dim), keep=True)
         row_labels = _integers(arrays, "row_labels", (n,)) if "row_labels" in arrays else None
         if row_labels is not None and (
-            bool((row_labels < 0).any())
-            or not torch.equal(torch.bincount(row_labels, minlength=classes), counts)
+            bool((row_labels < 0).any()) or not torch.equal(torch.bincount(row_labels, minlength=classes), counts)
         ):
             raise _wrong("row_labels", "must be class indices, as often as counts say")
     return {

@@ -144,20 +144,20 @@ def _posteriors(
 
 def _exact(view: View) -> Leverages:
     rows, classes = view.rows()
-    means = view.means
+    means, centred = view.means, view.means - view.mean  # of the latter differences alone count, and keep their digits
     norms = torch.cat([_about(rows, classes, means, s).square().sum(1) for s in _slices(view.n)])
     shrinkage = _shrinkage(view, norms)
     shift = _shift(view, shrinkage)
     matrix = view.within.clone()
     matrix.diagonal().add_(shift)
     factor = torch.linalg.cholesky(matrix)
-    solved = torch.cholesky_solve(means.T, factor)
+    solved = torch.cholesky_solve(centred.T, factor)
     leverage, products = [], []
     for part in _slices(view.n):
         v = _about(rows, classes, means, part)
         leverage.append(torch.linalg.solve_triangular(factor, v.T, upper=False).square().sum(0))
         products.append(v @ solved)
-    return Leverages(shrinkage, shift, norms, torch.cat(leverage), torch.cat(products), means @ solved, classes)
+    return Leverages(shrinkage, shift, norms, torch.cat(leverage), torch.cat(products), centred @ solved, classes)
 
 
 def _near(view: View, parent: View) -> Leverages:
@@ -175,7 +175,8 @@ def _near(view: View, parent: View) -> Leverages:
     sample = torch.linspace(0, view.n - 1, _SAMPLED, device=index.device).round().to(torch.int64)
     v = (rows[index[sample]].to(torch.float64) - view.means[classes[sample]]).T
     weights, exact = view.solve_within(v, shift)
-    offsets = view.means @ weights
+    weights -= (weights @ view.counts / view.n)[:, None]
+    offsets = (view.means - view.mean) @ weights
     # in the rows' own precision and over all of them: an error of 1e-6 is nothing beside a standard error, a copy is
     products = (rows @ weights.to(rows.dtype))[index] - offsets.to(rows.dtype)[classes]
     ratio = float(exact.sum() / before.leverage[index[sample]].sum())

@@ -49,6 +49,8 @@ class Evidence:
         n = self.labels.shape[0] if self.labels.ndim else 0
         if not 1 <= self.labels.ndim <= 2 or not n:
             raise InvalidInput(f"labels must be [N] or [N, K] with N > 0, got shape {tuple(self.labels.shape)}")
+        if self.labels.ndim == 2 and not bool(((self.labels == 0) | (self.labels == 1)).all()):
+            raise InvalidInput("labels [N, K] say of each of K labels whether an image has it: 0 and 1 alone")
         for name, value in (("features", self.features), ("source_probs", self.source_probs)):
             if value is not None and (value.ndim != 2 or value.shape[0] != n):
                 raise InvalidInput(f"{name} must be [{n}, ...], one row a label, got shape {tuple(value.shape)}")

@@ -16,7 +16,7 @@ _STRIDE = 4  # cells between those at which a scan begins
 _NODES = 9  # Chebyshev nodes in a cell: the interpolation error is below 1e-9
 _ROUGH_NODES = 5  # in a replicate: its error need only be small beside a standard error
 _EXTENSIONS = 5  # cells beyond those found on all of the data
-_BELOW = 1e-9  # tau below this share of the largest eigenvalue is indistinguishable from zero in float64
+_BELOW = 2.0**-48  # times the size, of the largest eigenvalue: a smaller tau is no more than what float64 rounds
 _ABOVE = 1e4  # tau above this multiple of it is indistinguishable from infinity
 
 Terms = Callable[[Sequence[float]], tuple[Tensor, Tensor]]
@@ -41,7 +41,7 @@ class Maxima:
     cells: tuple[int, ...]
 
 
-def maximise(terms: Terms, squared_norms: Tensor, n: int, /, *, smallest: float, largest: float) -> Maxima:
+def maximise(terms: Terms, squared_norms: Tensor, n: int, /, *, smallest: float, largest: float, size: int) -> Maxima:
     """Maximise over tau = alpha / beta the evidence of every class at once.
 
     With beta = N / q in closed form, the evidence over N is -(log 2 pi + 1 + log(q/N) + log det(I + S/tau)/N)/2.
@@ -53,8 +53,9 @@ def maximise(terms: Terms, squared_norms: Tensor, n: int, /, *, smallest: float,
         n: Number of rows.
         smallest: Norm against which rounding is to be judged; sets the lower end of the range of tau.
         largest: A bound on the largest eigenvalue of S; sets the upper end.
+        size: Rows of the matrix that is factored.
     """
-    low = math.floor(math.log(smallest * _BELOW) / _STEP)
+    low = math.floor(math.log(smallest * size * _BELOW) / _STEP)
     high = math.ceil(math.log(largest * _ABOVE) / _STEP)
     limit = _limit(squared_norms, n)
     scan = _scan(terms, n, low, high, limit)

@@ -66,9 +66,11 @@ def separation(view: View, mixing: Tensor, /) -> Value:
     view.require_classes()
     view.require_spread()
     m = view.moments
-    unit = float(m.std.square().mean())
+    means = mixing @ (m.sums / view.counts[:, None])
+    apart = means - view.counts @ means / view.n
+    unit = (view.within_trace + float(view.counts @ apart.square().sum(1))) / (view.n * view.dim)
     variances = (m.variances / unit).clamp_min(_FLOOR)
-    means = mixing @ (m.sums / view.counts[:, None]) / math.sqrt(unit)
+    means /= math.sqrt(unit)
     half_logs = 0.5 * variances.log().sum(1)
     distances = []
     halves = 0.5 * variances

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from estimators.blocks import BlockMoments
@@ -71,7 +72,7 @@ def h_score_value(view: View, options: Options, /) -> Value:
     if variant == "plain":
         if n <= view.dim + n_classes:
             raise Degenerate(f"plain H-score is {n_classes - 1} for any features when N <= D + C (N={n}, D={view.dim})")
-        return _explained(view, 0.0)[0], {"variant": variant, "shrinkage": 0.0}
+        return _plain(view), {"variant": variant, "shrinkage": 0.0}
     shrinkage, mean_variance = ledoit_wolf(view)
     if shrinkage >= 1:
         return 0.0, {"variant": variant, "shrinkage": 1.0, "null": 0.0, "uncorrected": 0.0}
@@ -95,6 +96,13 @@ def ledoit_wolf(view: View, /) -> tuple[float, float]:
     if delta <= 0:
         return 1.0, mean_variance
     return min(max(beta / delta, 0.0), 1.0), mean_variance
+
+
+def _plain(view: View) -> float:
+    """tr(S^+ B): of the directions in which features do not vary, or only repeat others, nothing counts."""
+    values, vectors = torch.linalg.eigh(view.total)
+    kept = values > max(view.n, view.dim) * torch.finfo(torch.float64).eps * values[-1]
+    return float(((view.offsets @ vectors[:, kept]).square() / values[kept]).sum())
 
 
 def _explained(view: View, shift: float) -> tuple[float, float]:

@@ -20,6 +20,8 @@ from estimators.shared import Options, Value, evaluate_case, make_case
 from estimators.shifted import ShiftedForm
 from estimators.view import View
 
+_ROUNDING = 1e-15
+_FAR = 1e3  # squared distance from the origin, in units of the spread: its digits are kept apart from here on
 _MANY_CLASSES = 0.1  # of the dimensions: from here on C x C systems cost more than one more factorisation
 
 
@@ -100,7 +102,8 @@ def evidence_of_means(view: View, mixing: Tensor | None, key: str) -> Value:
     start = view.parent.memo.get(key) if view.parent is not None else None
     if isinstance(start, tuple) and start:
         return float(maximise_near(terms, view.counts, view.n, start).mean()), {}
-    found = maximise(terms, view.counts, view.n, smallest=norm, largest=largest)
+    size = view.n if view.compressed else view.dim
+    found = maximise(terms, view.counts, view.n, smallest=norm, largest=largest, size=size)
     if not bool(found.values.isfinite().all()) or bool(found.log_tau.isneginf().any()):
         raise Degenerate("the features fit the labels exactly: the evidence has no maximum")
     view.memo[key] = found.cells
@@ -198,6 +201,11 @@ def _dual_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, float]
     rows, classes = view.coordinates, view.row_classes
     if mixing is not None:
         rows = rows + (mixing @ view.means - view.means)[classes]
+    mean = rows.mean(0)
+    centred = rows - mean
+    level, spread = view.n * float(mean.square().sum()), float(centred.square().sum())
+    if level > _FAR * spread:
+        return _far_terms(view, centred, mean, classes)
     form = ShiftedForm(gram(rows.T, rows.new_zeros(rows.shape[0])))
     rotated = form.rotate(torch.nn.functional.one_hot(classes, view.n_classes).to(torch.float64))
 
@@ -207,3 +215,26 @@ def _dual_terms(view: View, mixing: Tensor | None) -> tuple[Terms, float, float]
         return (tau[:, None] * explained).log(), logdet - form.size * tau.log()
 
     return terms, form.norm, form.norm
+
+
+def _far_terms(view: View, centred: Tensor, mean: Tensor, classes: Tensor) -> tuple[Terms, float, float]:
+    """The same where the mean m hides the rest: K less its part of rank two is the Gram matrix of centred rows X.
+
+    In the metric U = (X X^T + tau)^-1, with k = X m, t centred and s = |m|^2 - |k|^2: q_c = tau [|t_c|^2 +
+    (n_c/N - t_c . k)^2 / (s + tau/N)] and log det(K + tau) = log det(X X^T + tau) + log(1 + N s / tau).
+    """
+    n, shares = view.n, view.counts / view.n
+    form = ShiftedForm(gram(centred.T, centred.new_zeros(n)))
+    targets = torch.nn.functional.one_hot(classes, view.n_classes).to(torch.float64) - shares
+    rotated = form.rotate(torch.cat([targets, (centred @ mean)[:, None]], 1))
+    squared = float(mean.square().sum())
+
+    def terms(taus: Sequence[float]) -> tuple[Tensor, Tensor]:
+        squares, across, logdet = form.norms(rotated, taus)
+        tau = torch.tensor(taus, dtype=torch.float64, device=rotated.device)
+        out = (squared - squares[:, -1]).clamp_min(_ROUNDING * squared)
+        beside = (shares - across[:, :-1]).square() / (out + tau / n)[:, None]
+        log_q = (tau[:, None] * (squares[:, :-1] + beside)).log()
+        return log_q, logdet + (1 + n * out / tau).log() - form.size * tau.log()
+
+    return terms, form.norm, form.norm + n * squared

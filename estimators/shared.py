@@ -34,7 +34,7 @@ CREDITS = "credits"
 SLOPES = "slopes"
 """Where the view of all images holds the derivative `[B]` of the value just computed in the weight of each block."""
 
-NUMERICAL = (ArithmeticError, ValueError, torch.linalg.LinAlgError)
+NUMERICAL = (ArithmeticError, ValueError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 
 Value = tuple[float, Mapping[str, float | int | bool | str]]
 Estimate = Callable[[View, Options], Value]

@@ -344,7 +344,9 @@ class View:
         total = float(self.moments.std.square().sum())
         scale = float(self.moments.mean.square().sum()) + total
         if 0 < scale < _SQUARED:
-            raise Degenerate(f"features too small to square (their root mean square is {scale**0.5:.0e}): scale them up")
+            raise Degenerate(
+                f"features too small to square (their root mean square is {scale**0.5:.0e}): scale them up"
+            )
         if total <= 1e-24 * scale:
             raise Degenerate("constant features: every row is the same")
         if self.within_trace <= 1e-14 * total * self.n:

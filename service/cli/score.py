@@ -43,7 +43,7 @@ def score(
         )
     if not file.is_file():
         fail(f"There is no file '{file}'.", status=Exit.NOT_FOUND)
-    names = chosen(estimators.split(",") if estimators else None, default=OWN_FEATURES_PANEL)
+    names = chosen(None if estimators is None else estimators.split(","), default=OWN_FEATURES_PANEL)
     url, _ = target()
     if url is not None:
         with connected() as at:

@@ -6,24 +6,31 @@ from typing import Any
 import numpy as np
 import torch
 
+from estimators.catalog import SPECS, Need
+from estimators.errors import InvalidInput
 from estimators.evidence import Evidence
 from estimators.moments import ClassMoments
 from estimators.panel import Evaluation, evaluate
 from service.scoring.arrays import Array, Arrays
 
+_OF_REFERENCE = {Need.BACKGROUND, Need.REFERENCE_FEATURES}
+
 
 def score_arrays(arrays: Arrays, names: Sequence[str], /) -> dict[str, dict[str, Any]]:
     """Every named estimator: value, error, diagnostics and seconds, or the reason why there is no value."""
-    return {name: _plain(evaluation) for name, evaluation in evaluate(_evidence(arrays), names).items()}
+    return {name: _plain(evaluation) for name, evaluation in evaluate(_evidence(arrays, names), names).items()}
 
 
-def _evidence(arrays: Arrays) -> Evidence:
+def _evidence(arrays: Arrays, names: Sequence[str]) -> Evidence:
     labels = arrays.labels
     whole = labels.dtype.kind in "iub"
     reference = _floats(arrays.reference_features)
     moments = None
-    if reference is not None:
-        moments = ClassMoments.from_features(reference, torch.zeros(len(reference), dtype=torch.int64))
+    if reference is not None and any(_OF_REFERENCE & SPECS[name].needs for name in names):
+        try:
+            moments = ClassMoments.from_features(reference, torch.zeros(len(reference), dtype=torch.int64))
+        except InvalidInput as error:
+            raise InvalidInput(f"reference_features: {error}") from error
     background = None
     if arrays.background_mean is not None and arrays.background_std is not None:
         background = (

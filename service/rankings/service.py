@@ -46,7 +46,7 @@ def chosen_estimators(names: Sequence[str] | None, ordered_by: str | None, /) ->
     Raises:
         UnknownEstimator: A name is unknown, or needs evidence that a ranking does not gather.
     """
-    if names == ["all"]:
+    if names is not None and "all" in [name.strip() for name in names]:
         names = [name for name, spec in SPECS.items() if spec.needs <= GATHERED]
     wanted = chosen(names)
     for name in chosen([*wanted, *([ordered_by] if ordered_by is not None else [])]):

@@ -174,7 +174,7 @@ def _check_shapes(found: Headers) -> None:
         "text_prototypes": (None, features[1]),
     }
     for name, wanted in expected.items():
-        if name in found and not _fits(found[name][0], wanted):
+        if name in found and (0 in found[name][0] or not _fits(found[name][0], wanted)):
             words = ", ".join("*" if side is None else str(side) for side in wanted)
             raise BadArrays(f"{name} must be [{words}], not {list(found[name][0])}.")
     if ("background_mean" in found) != ("background_std" in found):
