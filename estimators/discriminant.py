@@ -176,11 +176,13 @@ def _near(view: View, parent: View) -> Leverages:
     v = (rows[index[sample]].to(torch.float64) - view.means[classes[sample]]).T
     weights, exact = view.solve_within(v, shift)
     weights -= (weights @ view.counts / view.n)[:, None]
-    offsets = (view.means - view.mean) @ weights
+    own = view.means @ weights
     # in the rows' own precision and over all of them: an error of 1e-6 is nothing beside a standard error, a copy is
-    products = (rows @ weights.to(rows.dtype))[index] - offsets.to(rows.dtype)[classes]
+    products = (rows @ weights.to(rows.dtype))[index] - own.to(rows.dtype)[classes]
     ratio = float(exact.sum() / before.leverage[index[sample]].sum())
-    return Leverages(shrinkage, shift, norms, before.leverage[index] * ratio, products, offsets, classes)
+    return Leverages(
+        shrinkage, shift, norms, before.leverage[index] * ratio, products, own - view.mean @ weights, classes
+    )
 
 
 def _slices(n: int) -> list[slice]:

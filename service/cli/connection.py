@@ -167,24 +167,32 @@ def _not_there(context: typer.Context, value: str | None) -> None:
         )
 
 
+# Named apart from every argument that a command may have: click would hand `webhooks add URL` to --url.
 def _taking(
-    url: Annotated[
+    service_url: Annotated[
         str | None,
         typer.Option(
+            "--url",
             envvar="ZOOSCOUT_URL",
             help="of a service; without it this process does the work, in its own data directory",
             callback=_note_url,
             expose_value=False,
         ),
     ] = None,
-    key: Annotated[
+    service_key: Annotated[
         str | None,
-        typer.Option(envvar="ZOOSCOUT_KEY", help="API key of that service", callback=_note_key, expose_value=False),
+        typer.Option(
+            "--key", envvar="ZOOSCOUT_KEY", help="API key of that service", callback=_note_key, expose_value=False
+        ),
     ] = None,
 ) -> None: ...
 
 
 def _refusing(
-    url: Annotated[str | None, typer.Option(hidden=True, callback=_not_there, expose_value=False)] = None,
-    key: Annotated[str | None, typer.Option(hidden=True, callback=_not_there, expose_value=False)] = None,
+    service_url: Annotated[
+        str | None, typer.Option("--url", hidden=True, callback=_not_there, expose_value=False)
+    ] = None,
+    service_key: Annotated[
+        str | None, typer.Option("--key", hidden=True, callback=_not_there, expose_value=False)
+    ] = None,
 ) -> None: ...

@@ -95,6 +95,16 @@ def test_a_folder_is_ranked_by_a_service_and_what_it_made_is_shown_and_removed(
     assert there("datasets", "add", str(bad)).returncode == 3
 
 
+def test_a_webhook_is_registered_with_the_service_and_not_with_its_address(there: Callable[..., Finished]) -> None:
+    made = there("webhooks", "add", "https://hooks.example.com/zoo", "--event", "ranking.completed")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith("whsec_")
+    (hook,) = json.loads(there("webhooks", "ls", "--json").stdout)["items"]
+    assert hook["url"] == "https://hooks.example.com/zoo"
+    assert hook["events"] == ["ranking.completed"]
+    assert there("webhooks", "rm", hook["id"]).returncode == 0
+
+
 def test_what_works_on_the_machine_alone_says_so_and_who_does_not_answer_is_named(
     there: Callable[..., Finished],
 ) -> None:

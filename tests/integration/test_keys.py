@@ -133,6 +133,10 @@ def test_serve_on_another_address_refuses_to_start_without_a_key(tmp_path: Path)
     assert "zooscout keys create" in refused.stderr
     made = cli(settings, "keys", "create", "ci", "--scope", "read")
     assert made.stdout.startswith("zs_")
+    (key,) = re.findall(r"key_\w+", made.stderr)
     log = tmp_path / "log"
     with process(settings, log, "service.cli", "serve", "--host", "0.0.0.0", "--port", "0", "--no-worker"):  # noqa: S104
         wait_until(lambda: "zooscout is at" in log.read_text(), why="serve starts")
+    revoked = cli(settings, "keys", "revoke", key)
+    assert revoked.returncode == 0, revoked.stderr
+    assert "revoked" in cli(settings, "keys", "ls").stdout

@@ -57,6 +57,14 @@ def test_every_command_and_option_is_in_the_reference(generated: ModuleType) -> 
                 assert f"`{word if word.startswith('-') else word.upper()}`" in section, f"{path} {word}"
 
 
+def test_no_argument_of_a_command_is_taken_for_an_option_that_all_have() -> None:
+    whole = typer.main.get_command(command_line())
+    add_options(whole)
+    for path, command in commands(whole, "zooscout"):
+        names = [parameter.name for parameter in command.params]
+        assert len(set(names)) == len(names), f"{path}: {names}"
+
+
 def test_every_kind_of_problem_is_in_the_reference(generated: ModuleType) -> None:
     text = page(generated, "problems")
     for kind in KINDS.values():
