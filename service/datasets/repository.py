@@ -125,6 +125,13 @@ def brought(session: Session, project_id: str, /) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
+def fingerprints(session: Session, project_id: str, /) -> dict[str, str]:
+    """Of every sealed dataset of the project, by id, oldest first."""
+    query = select(DatasetRow.id, DatasetRow.fingerprint).where(DatasetRow.project_id == project_id)
+    rows = session.execute(query.where(DatasetRow.fingerprint.is_not(None)).order_by(DatasetRow.id))
+    return {row.id: row.fingerprint for row in rows}
+
+
 def states(session: Session, project_id: str, /) -> dict[str, str]:
     """Every dataset of the project, by id."""
     query = select(DatasetRow.id, DatasetRow.state).where(DatasetRow.project_id == project_id)

@@ -11,16 +11,19 @@ from estimators.catalog import SPECS, Direction
 from service.datasets import repository as datasets
 from service.datasets.tables import DatasetRow
 from service.models import repository as models
-from service.outcomes import service as outcomes
 from service.outcomes.schemas import OutcomeView
 from service.rankings import repository as ranking_rows
 from service.rankings import service as rankings
+from service.rankings.repository import Entry
 from service.rankings.tables import RankingRow
 from service.recommendations.knowledge import Pair, Place, pairs_of, shipped
 from service.recommendations.published import published
+from service.recommendations.tied import tied_outcomes
 from service.scoring import repository as scoring
 
 LOOK_BACK = 100
+FITTED_FROM = 10
+"""Of a dataset's rankings the newest: of these, the one that scored most of the fine-tuned models is learned from."""
 MOST_DATASETS = 200
 """With outcomes, the newest: what is fitted at once stays small."""
 
@@ -40,8 +43,13 @@ class Own:
 
     key: str
     dataset_id: str
+    fingerprint: str | None
     scored: Scored | None
     outcomes: tuple[OutcomeView, ...]
+
+    def among(self, named: Sequence[str], /) -> bool:
+        """Whether one of these ids or fingerprints is its own."""
+        return self.dataset_id in named or self.fingerprint in named
 
     @property
     def pairs(self) -> list[Pair]:
@@ -60,7 +68,7 @@ class Known:
 
     def pairs(self, *, without: Sequence[str] = ()) -> list[Pair]:
         """With an outcome, of the project and shipped; `without` names datasets by id or fingerprint."""
-        ours = [p for own in self.own if own.dataset_id not in without for p in own.pairs]
+        ours = [p for own in self.own if not own.among(without) for p in own.pairs]
         held = shipped()
         theirs = [p for p in held.pairs if held.seen.get(p.dataset, {}).get("fingerprint") not in without]
         return [p for p in (*theirs, *ours) if p.accuracy is not None]
@@ -69,35 +77,64 @@ class Known:
         """Of outcomes that no scores go with."""
         found = list(self.elsewhere)
         for own in self.own:
-            if own.dataset_id not in without:
+            if not own.among(without):
                 held = own.scored.scores if own.scored else {}
                 found += [Place(own.key, o.model, o.accuracy) for o in own.outcomes if o.model not in held]
         return found
 
 
 def known(session: Session, project_id: str, /) -> Known:
-    of_datasets: dict[tuple[str, str], list[OutcomeView]] = defaultdict(list)
+    of_datasets: dict[str, dict[str, list[OutcomeView]]] = defaultdict(lambda: defaultdict(list))
     elsewhere = [Place(f"{k.pool}, {k.dataset}", k.model, k.accuracy) for k in published()]
     newest: datetime | None = None
-    for outcome in outcomes.every(session, project_id):
+    for outcome in tied_outcomes(session, project_id):
         newest = outcome.created_at if newest is None else max(newest, outcome.created_at)
         if outcome.dataset_id is None:
-            elsewhere.append(Place(f"project, {outcome.recipe}, {outcome.dataset}", outcome.model, outcome.accuracy))
+            place = f"project, {outcome.recipe}, {outcome.fingerprint or outcome.dataset}"
+            elsewhere.append(Place(place, outcome.model, outcome.accuracy))
         else:
-            of_datasets[outcome.dataset_id, outcome.recipe].append(outcome)
-    for ident in dict.fromkeys(ident for ident, _ in of_datasets):
-        recipes = {recipe: of_one for (of, recipe), of_one in of_datasets.items() if of == ident}
-        most = max(recipes, key=lambda recipe: len(recipes[recipe]))
-        for recipe in recipes.keys() - {most}:
-            del of_datasets[ident, recipe]
-    rows = datasets.by_ids(session, project_id, list(dict.fromkeys(ident for ident, _ in of_datasets)))
-    kept = list(rows.values())[-MOST_DATASETS:]
-    seen = {row.id: scored(session, project_id, row) for row in kept}
-    own = tuple(
-        Own(f"{ident}, {recipe}", ident, seen.get(ident), tuple(of_one))
-        for (ident, recipe), of_one in of_datasets.items()
-    )
-    return Known(own, tuple(elsewhere), newest)
+            of_datasets[outcome.dataset_id][outcome.recipe].append(outcome)
+    rows = datasets.by_ids(session, project_id, sorted(of_datasets)[-MOST_DATASETS:])
+    prints = datasets.fingerprints(session, project_id)
+    copies: dict[str, list[str]] = defaultdict(list)
+    for copy, of_copy in prints.items():
+        copies[of_copy].append(copy)
+    own = []
+    for ident, recipes in of_datasets.items():
+        recipe, held = max(recipes.items(), key=lambda item: len(item[1]))
+        fingerprint = prints.get(ident)
+        seen = None
+        if ident in rows:
+            same = copies[fingerprint] if fingerprint is not None else [ident]
+            ranking = _most_telling(session, project_id, same, {o.model_id for o in held if o.model_id is not None})
+            seen = None if ranking is None else scored(session, project_id, rows[ident], ranking)
+        own.append(Own(f"{ident}, {recipe}", ident, fingerprint, seen, tuple(held)))
+    return Known(tuple(own), tuple(elsewhere), newest)
+
+
+def _most_telling(
+    session: Session, project_id: str, dataset_ids: Sequence[str], models: Collection[str], /
+) -> RankingRow | None:
+    """Of the newest rankings that are done, the one that scored most of these models on all images."""
+    done: list[RankingRow] = []
+    for ident in dataset_ids:
+        page = ranking_rows.list_page(session, project_id, limit=LOOK_BACK, cursor=None, dataset_id=ident)
+        done += [row for row in page.items if row.state == "done"][:FITTED_FROM]
+    best: tuple[int, RankingRow] | None = None
+    for row in sorted(done, key=lambda row: row.id, reverse=True)[:FITTED_FROM]:
+        told = {entry.model_id for entry in _whole(session, row)} & set(models)
+        if best is None or len(told) > best[0]:
+            best = len(told), row
+        if len(told) == len(models):
+            break
+    return None if best is None else best[1]
+
+
+def _whole(session: Session, row: RankingRow) -> list[Entry]:
+    """Entries with scores of all images: in a race some may have gone less far, and those compare with none."""
+    images = (row.race or {}).get("images")
+    done = [entry for entry in ranking_rows.read_entries(session, row.id) if entry.state == "done"]
+    return [entry for entry in done if entry.sample in (None, images)]
 
 
 def newest_ranking(session: Session, project_id: str, dataset_id: str, /) -> RankingRow | None:
@@ -110,16 +147,13 @@ def scored(
     session: Session,
     project_id: str,
     dataset: DatasetRow,
+    row: RankingRow,
     /,
     *,
-    ranking: RankingRow | None = None,
     estimators: Collection[str] | None = None,
-) -> Scored | None:
-    """The scores of the dataset's newest finished ranking, or of the one given; by these estimators alone, if named."""
-    row = ranking or newest_ranking(session, project_id, dataset.id)
-    if row is None:
-        return None
-    entries = [entry for entry in ranking_rows.read_entries(session, row.id) if entry.state == "done"]
+) -> Scored:
+    """A ranking's scores of all images; by these estimators alone, if named."""
+    entries = _whole(session, row)
     pairs = {
         entry.model_id: rankings.pair_of(row, dataset.fingerprint or "", entry.extractor_id, sample=entry.sample)
         for entry in entries

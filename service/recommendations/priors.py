@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from service.datasets.tables import DatasetRow
 from service.models.repository import Brief
-from service.outcomes import service as outcomes
 from service.recommendations.model import PriorOf
 from service.recommendations.published import published, sizes
 from service.recommendations.similar import copies
+from service.recommendations.tied import tied_outcomes
 from zoo.imagenet import imagenet_top1
 from zoo.pretraining import pretrained_on
 
@@ -34,11 +34,11 @@ def priors(
     ids: dict[tuple[str, str], str | None] = {}
     for known in published():
         elsewhere[known.pool, known.dataset][known.model].append(known.accuracy)
-    for outcome in outcomes.every(session, project_id):
+    for outcome in tied_outcomes(session, project_id):
         if outcome.dataset_id == dataset.id or (outcome.fingerprint and outcome.fingerprint == dataset.fingerprint):
             here[outcome.model].append(outcome.accuracy)
         else:
-            key = (f"project, {outcome.recipe}", outcome.dataset)
+            key = (f"project, {outcome.recipe}", outcome.fingerprint or outcome.dataset)
             elsewhere[key][outcome.model].append(outcome.accuracy)
             ids[key] = outcome.dataset_id
     import numpy as np  # here, so that the API starts without it

@@ -109,12 +109,10 @@ def _ranking(session: Session, project_id: str, dataset: DatasetRow, ident: str 
 
 
 def _forecast(session: Session, project_id: str, dataset: DatasetRow, view: RankingView | None) -> Forecast | None:
-    if view is None or (view.race is not None and view.race.sample != view.race.images):
+    if view is None or (view.race is not None and _furthest(view) != view.race.images):
         return None  # a sample's scores are no measure beside those of all images
     row = ranking_rows.get(session, project_id, view.id)
-    scored = gather.scored(session, project_id, dataset, ranking=row, estimators={*PROBES, *shipped().estimators})
-    if scored is None:
-        return None
+    scored = gather.scored(session, project_id, dataset, row, estimators={*PROBES, *shipped().estimators})
     return forecast(gather.known(session, project_id), scored, dataset.id, dataset.fingerprint)
 
 
@@ -146,7 +144,7 @@ def _evidence(view: RankingView | None) -> dict[str, EvidenceOf]:
     scored = {
         e.model_id: e.scores[name]
         for e in view.entries
-        if e.rank is not None and name in e.scores and (furthest is None or e.sample == furthest)
+        if e.rank is not None and name in e.scores and furthest in {None, _looked_at(view, e.sample)}
     }
     values = {ident: score.value for ident, score in scored.items() if score.value is not None}
     mean = sum(values.values()) / max(len(values), 1)
@@ -165,7 +163,14 @@ def _evidence(view: RankingView | None) -> dict[str, EvidenceOf]:
 
 def _furthest(view: RankingView) -> int | None:
     """The sample of a race's last rung: only scores of one size compare."""
-    return None if view.race is None else max((entry.sample or 0 for entry in view.entries), default=0)
+    if view.race is None:
+        return None
+    return max((_looked_at(view, entry.sample) or 0 for entry in view.entries if entry.rank is not None), default=0)
+
+
+def _looked_at(view: RankingView, sample: int | None) -> int | None:
+    """Images that scores of a race are of: all, where nothing was left to embed."""
+    return sample if sample is not None or view.race is None else view.race.images
 
 
 def _replicates(
@@ -177,7 +182,9 @@ def _replicates(
     pairs = {
         entry.model_id: rankings.pair_of(row, dataset.fingerprint or "", entry.extractor_id, sample=entry.sample)
         for entry in ranking_rows.read_entries(session, row.id)
-        if entry.extractor_id is not None and entry.state == "done" and _furthest(view) in {None, entry.sample}
+        if entry.extractor_id is not None
+        and entry.state == "done"
+        and _furthest(view) in {None, _looked_at(view, entry.sample)}
     }
     stored = scoring.shown_scores(session, project_id, pairs, [row.ordered_by], diagnostics=False)
     return {ident: found[row.ordered_by].replicates for ident, found in stored.items() if row.ordered_by in found}

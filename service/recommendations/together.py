@@ -45,8 +45,10 @@ def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | N
     wanted = tuple(n for n in shipped().estimators if n in names)
     if not wanted:
         return None
-    here = _here(known, dataset_id)
-    target = pairs_of(TARGET, scored.scores, scored.params, accuracy=here, n_test=_tests(known, dataset_id))
+    of_target = [o for own in known.own if own.among(without) for o in own.outcomes]
+    here = {o.model: o.accuracy for o in of_target}
+    tests = {o.model: o.n_test for o in of_target}
+    target = pairs_of(TARGET, scored.scores, scored.params, accuracy=here, n_test=tests)
     target = [p for p in target if probe is None or probe in p.probes]
     pairs = [p for p in pairs if probe is None or probe in p.probes]
     places = tuple(known.places(without=without))
@@ -162,15 +164,6 @@ def _told(fits: _Fits, chosen: Fitted, frozen: tuple[Frozen, ...], wanted: tuple
     target = [Pair(d, m, dict(probes), dict(of), accuracy, n) for d, m, probes, of, accuracy, n in frozen]
     found = foretell(chosen, fits.numbered.table(target, wanted, probe))
     return _Told(found, _chances(found), _ties(target, found))
-
-
-def _here(known: Known, dataset_id: str) -> dict[str, float]:
-    """Outcomes on the dataset itself."""
-    return {o.model: o.accuracy for own in known.own if own.dataset_id == dataset_id for o in own.outcomes}
-
-
-def _tests(known: Known, dataset_id: str) -> dict[str, int | None]:
-    return {o.model: o.n_test for own in known.own if own.dataset_id == dataset_id for o in own.outcomes}
 
 
 def _expected(
