@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ EXPORTED = (
 
 
 def read(data: bytes, /) -> list[OutcomeCreate]:
-    """The rows of a CSV with a header; columns of other names are passed over.
+    """The rows of a CSV with a header; columns of quite other names are passed over.
 
     Raises:
         BadOutcomes: naming the line.
@@ -38,6 +39,12 @@ def read(data: bytes, /) -> list[OutcomeCreate]:
                 f"The CSV's header lacks {', '.join(missing)}: it needs {', '.join(_NEEDED)}, and may have "
                 f"{', '.join(_FURTHER)}."
             )
+        twice = next((name for name in (*_NEEDED, *_FURTHER) if header.count(name) > 1), None)
+        if twice is not None:
+            raise BadOutcomes(f"The CSV's header names {twice} twice: which of them holds is not known.")
+        for name in set(header) - {*EXPORTED}:
+            if meant := get_close_matches(name, (*_NEEDED, *_FURTHER), n=1, cutoff=0.75):
+                raise BadOutcomes(f"The CSV's header has '{name}': is {meant[0]} meant?")
         reader.fieldnames = header
         rows: list[OutcomeCreate] = []
         for cells in reader:
@@ -52,6 +59,11 @@ def read(data: bytes, /) -> list[OutcomeCreate]:
 
 
 def _row(cells: dict[str, str | None], line: int) -> OutcomeCreate:
+    if None in cells:
+        raise BadOutcomes(
+            f"Line {line} of the CSV has more cells than the header: is there a comma in a number or a name? Decimals "
+            "have a point, and names with commas stand in quotes."
+        )
     given = {name: value for name in (*_NEEDED, *_FURTHER) if (value := (cells.get(name) or "").strip())}
     try:
         return OutcomeCreate.model_validate(given)

@@ -38,6 +38,28 @@ def latest(session: Session, project_id: str, subjects: Collection[str], /) -> d
     return found
 
 
+def tie(session: Session, project_id: str, dataset_id: str, fingerprint: str, /) -> None:
+    """Gives outcomes that came before the dataset was sealed its fingerprint, where none came since for the same."""
+    since = aliased(OutcomeRow)
+    again = exists().where(
+        and_(
+            since.project_id == OutcomeRow.project_id,
+            since.subject == fingerprint,
+            since.model == OutcomeRow.model,
+            since.recipe == OutcomeRow.recipe,
+        )
+    )
+    early = select(OutcomeRow).where(
+        OutcomeRow.project_id == project_id,
+        OutcomeRow.dataset_id == dataset_id,
+        OutcomeRow.fingerprint.is_(None),
+        ~again,
+    )
+    for row in session.scalars(early):
+        row.subject = row.fingerprint = fingerprint
+    session.flush()
+
+
 def list_page(
     session: Session,
     project_id: str,

@@ -39,6 +39,13 @@ class OutcomeCreate(RequestBody):
     )
     source: Annotated[str, Field(min_length=1, max_length=500)] = Field("unknown", description="who says so")
 
+    @field_validator("accuracy", "n_test", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("must be a number")
+        return value
+
     @field_validator("accuracy")
     @classmethod
     def _share(cls, value: float) -> float:

@@ -39,17 +39,22 @@ def record(
     known_datasets = {name: datasets.find(session, project_id, name) for name in {o.dataset for o in given}}
     known_models = {name: models.find(session, project_id, name) for name in {o.model for o in given}}
     subjects = {name: _subject(name, row) for name, row in known_datasets.items()}
+    for found in known_datasets.values():
+        if found is not None and found.fingerprint is not None:
+            repository.tie(session, project_id, found.id, found.fingerprint)
     holds = repository.latest(session, project_id, set(subjects.values()))
     added: list[OutcomeRow] = []
     asked: dict[repository.Key, OutcomeRow] = {}
     superseded = 0
-    for outcome in given:
-        dataset, model = known_datasets[outcome.dataset], known_models[outcome.model]
-        row = _row(project_id, outcome, subjects[outcome.dataset], dataset, model)
+    rows = [_row(project_id, o, subjects[o.dataset], known_datasets[o.dataset], known_models[o.model]) for o in given]
+    for row in rows:
         row.weights_sha256, row.extractor_id = weights_sha256 or row.weights_sha256, extractor_id
-        key = (row.subject, row.model, row.recipe)
+    last = {_key(row): row for row in rows}
+    told = {key for key, row in last.items() if key in holds and _same(holds[key], row)}
+    for row in rows:
+        key = _key(row)
         before = holds.get(key)
-        if before is not None and _same(before, row):
+        if before is not None and (key in told or _same(before, row)):
             asked[key] = before
             continue
         superseded += before is not None
@@ -99,6 +104,10 @@ def list_outcomes(
 def every(session: Session, project_id: str, /, *, history: bool = False) -> Iterator[OutcomeView]:
     """Oldest first; with `history`, also what was superseded."""
     return map(_view, repository.all_of(session, project_id, history=history))
+
+
+def _key(row: OutcomeRow) -> repository.Key:
+    return row.subject, row.model, row.recipe
 
 
 def _subject(name: str, row: DatasetRow | None) -> str:

@@ -1,6 +1,7 @@
 """A dataset's recommendation out of its newest finished ranking and of outcomes elsewhere."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
@@ -19,7 +20,7 @@ from service.recommendations import gather
 from service.recommendations.instant import similar_to
 from service.recommendations.knowledge import PROBES, shipped
 from service.recommendations.model import Constraints, EvidenceOf, FitOf, PriorOf, Recommendation
-from service.recommendations.policy import Candidate, ordered, ties_in_words
+from service.recommendations.policy import Candidate, ordered, refusal, ties_in_words
 from service.recommendations.priors import priors
 from service.recommendations.together import Forecast, forecast
 from service.scoring import repository as scoring
@@ -55,29 +56,34 @@ def recommend(
     told = _forecast(session, project_id, dataset, view)
     expected, merit, ties = (told.expected, told.merit, told.tied_with) if told else ({}, {}, None)
     larger = view is None or SPECS[view.ordered_by].direction is Direction.HIGHER_IS_BETTER
-    found, excluded = ordered(
-        [
-            Candidate(
-                model=row.name,
-                model_id=row.id,
-                params=row.params,
-                input_size=row.input_size,
-                milliseconds=_milliseconds(entries.get(row.id)),
-                forward_bytes=entries[row.id].forward_bytes if row.id in entries else None,
-                licence=row.licence,
-                evidence=seen.get(row.id),
-                prior=before.get(row.name),
-                expected=expected.get(row.name),
-                merit=merit.get(row.name),
-                tied_with=_tied(row, ties, entries),
-                replicates=replicates.get(row.id, ()),
-            )
-            for row in rows
-        ],
-        wanted,
-        larger_is_better=larger,
-        of=modality,
-    )
+    candidates = [
+        Candidate(
+            model=row.name,
+            model_id=row.id,
+            params=row.params,
+            input_size=row.input_size,
+            milliseconds=_milliseconds(entries.get(row.id)),
+            forward_bytes=entries[row.id].forward_bytes if row.id in entries else None,
+            licence=row.licence,
+            evidence=seen.get(row.id),
+            prior=before.get(row.name),
+            expected=expected.get(row.name),
+            merit=merit.get(row.name),
+            tied_with=_tied(row, ties, entries),
+            replicates=replicates.get(row.id, ()),
+        )
+        for row in rows
+    ]
+    left = {c.model for c in candidates if refusal(c, wanted, of=modality) is None}
+    if told is not None and len(left) < len(candidates):
+        chances = told.best_among(left)
+        candidates = [
+            replace(c, expected=replace(c.expected, probability_best=chances[c.model]))
+            if c.expected is not None and c.model in chances
+            else c
+            for c in candidates
+        ]
+    found, excluded = ordered(candidates, wanted, larger_is_better=larger, of=modality)
     by_evidence = told is not None or any(entry.evidence for entry in found)
     ordered_at_all = any(entry.rank is not None for entry in found)
     return Recommendation(
@@ -109,7 +115,7 @@ def _ranking(session: Session, project_id: str, dataset: DatasetRow, ident: str 
 
 
 def _forecast(session: Session, project_id: str, dataset: DatasetRow, view: RankingView | None) -> Forecast | None:
-    if view is None or (view.race is not None and _furthest(view) != view.race.images):
+    if view is None or (view.race is not None and _furthest(view) not in {None, view.race.images}):
         return None  # a sample's scores are no measure beside those of all images
     row = ranking_rows.get(session, project_id, view.id)
     scored = gather.scored(session, project_id, dataset, row, estimators={*PROBES, *shipped().estimators})
@@ -163,7 +169,7 @@ def _evidence(view: RankingView | None) -> dict[str, EvidenceOf]:
 
 def _furthest(view: RankingView) -> int | None:
     """The sample of a race's last rung: only scores of one size compare."""
-    if view.race is None:
+    if view.race is None or view.race.images is None:  # there was nothing to embed, and no rung
         return None
     return max((_looked_at(view, entry.sample) or 0 for entry in view.entries if entry.rank is not None), default=0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -34,6 +34,8 @@ class Forecast:
     tied_with: Mapping[str, tuple[str, ...]]
     fit: FitOf
     warnings: tuple[str, ...]
+    best_among: Callable[[Collection[str]], Mapping[str, float]]
+    """How likely each of some of the models is the best of them."""
 
 
 def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | None, /) -> Forecast | None:
@@ -78,6 +80,7 @@ def forecast(known: Known, scored: Scored, dataset_id: str, fingerprint: str | N
             check=_check(fits.together),
         ),
         _warnings(chosen, target, probe),
+        lambda names: _chances(told.found, [at for at, p in enumerate(target) if p.model in names], target),
     )
 
 
@@ -152,7 +155,7 @@ def _fits(
 @dataclass(frozen=True, slots=True, eq=False)
 class _Told:
     found: Foretold
-    chances: list[float]
+    chances: Mapping[str, float]
     ties: Mapping[str, tuple[str, ...]]
 
 
@@ -163,7 +166,7 @@ def _told(fits: _Fits, chosen: Fitted, frozen: tuple[Frozen, ...], wanted: tuple
 
     target = [Pair(d, m, dict(probes), dict(of), accuracy, n) for d, m, probes, of, accuracy, n in frozen]
     found = foretell(chosen, fits.numbered.table(target, wanted, probe))
-    return _Told(found, _chances(found), _ties(target, found))
+    return _Told(found, _chances(found, range(len(target)), target), _ties(target, found))
 
 
 def _expected(
@@ -177,26 +180,29 @@ def _expected(
         of_each[pair.model] = ExpectedOf(
             accuracy=float(found.accuracy[at]),
             interval=(float(found.low[at]), float(found.high[at])),
-            probability_best=chances[at],
+            probability_best=chances[pair.model],
             drivers=tuple(Driver(name=name, points=p) for name, p in strongest if abs(p) >= _LEAST_POINTS),
             measured=here.get(pair.model),
         )
     return of_each
 
 
-def _chances(found: Foretold) -> list[float]:
-    """Share of joint draws in which each is the best."""
+def _chances(found: Foretold, places: Sequence[int], target: Sequence[Pair]) -> dict[str, float]:
+    """Share of joint draws in which each of the models at these places is the best of them."""
     import numpy as np
 
-    best, variance = int(np.argmax(found.merit)), np.diag(found.apart)
-    error = np.sqrt(np.maximum(variance + variance[best] - 2 * found.apart[best], 0.0))
-    near = np.flatnonzero(found.merit[best] - found.merit <= BEYOND * error)  # others are the best in no draw
-    values, vectors = np.linalg.eigh(found.apart[np.ix_(near, near)])
+    if not len(places):
+        return {}
+    merit, apart = found.merit[list(places)], found.apart[np.ix_(list(places), list(places))]
+    best, variance = int(np.argmax(merit)), np.diag(apart)
+    error = np.sqrt(np.maximum(variance + variance[best] - 2 * apart[best], 0.0))
+    near = np.flatnonzero(merit[best] - merit <= BEYOND * error)  # others are the best in no draw
+    values, vectors = np.linalg.eigh(apart[np.ix_(near, near)])
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    draws = found.merit[near, None] + root @ np.random.default_rng(SEED).standard_normal((len(values), DRAWS))
-    shares = np.zeros(len(found.merit))
+    draws = merit[near, None] + root @ np.random.default_rng(SEED).standard_normal((len(values), DRAWS))
+    shares = np.zeros(len(merit))
     shares[near] = np.bincount(np.argmax(draws, axis=0), minlength=len(near)) / DRAWS
-    return list(shares)
+    return {target[place].model: float(share) for place, share in zip(places, shares, strict=True)}
 
 
 def _ties(target: Sequence[Pair], found: Foretold) -> dict[str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from scipy.stats import binomtest
 
 from service.outcomes.intervals import wilson
 from tests.helpers.inhabited import bearer
+from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import Service
 from tests.helpers.zoo import TinyZoo
 
@@ -72,6 +73,8 @@ def test_a_csv_is_recorded_whole_or_not_at_all(service: Service) -> None:
     assert service.call("GET", "/v1/outcomes")["items"] == []
     made = post(*lines)
     assert (made["added"], made["superseded"], made["unchanged"]) == (3, 1, 0)
+    again = post(*lines)
+    assert (again["added"], again["superseded"], again["unchanged"]) == (0, 0, 3)
     assert made["unknown_models"] == ["a", "b"]
     holds = {item["model"]: item["accuracy"] for item in service.call("GET", "/v1/outcomes")["items"]}
     assert holds == {"a": 0.91, "b": 0.8}
@@ -82,6 +85,9 @@ def test_a_csv_is_recorded_whole_or_not_at_all(service: Service) -> None:
         (["dataset,model,accuracy", "d,,0.5"], "model"),
         (["dataset,model,accuracy", 'd,"m,0.5'], "cannot be read"),
         (["dataset,model,accuracy,n_test", "d,m,0.5,0"], "n_test"),
+        (["dataset,model,accuracy", "d,m,0,913"], "more cells than the header"),
+        (["dataset,model,accuracy,recepie", "d,m,0.5,a"], "recipe"),
+        (["dataset,model,accuracy,accuracy", "d,m,0.5,0.6"], "twice"),
     ):
         assert word in str(post(*rows, status=422)["detail"])
     bad = service.client.post("/v1/outcomes", content=b"\xff\xfe", headers=CSV)
@@ -93,6 +99,19 @@ def test_a_percentage_is_refused_with_what_it_should_be(service: Service) -> Non
     problem = service.call("POST", "/v1/outcomes", 422, json={"dataset": "d", "model": "m", "accuracy": 91.3})
     assert "0.913" in problem["detail"]
     service.call("POST", "/v1/outcomes", 422, content=b"{", headers={"content-type": "application/json"})
+    service.call("POST", "/v1/outcomes", 422, json={"dataset": "d", "model": "m", "accuracy": True})
+
+
+def test_an_outcome_that_came_before_its_dataset_was_sealed_is_superseded_too(service: Service) -> None:
+    service.upload(zipped(class_folders(each=12)))
+    body = {"dataset": "trees", "model": "m", "accuracy": 0.8, "recipe": "r"}
+    [early] = service.call("POST", "/v1/outcomes", 201, json=body)["items"]
+    assert early["fingerprint"] is None
+    service.work()
+    later = service.call("POST", "/v1/outcomes", 201, json=body | {"accuracy": 0.7})
+    assert (later["superseded"], later["items"][0]["version"]) == (1, 2)
+    [held] = service.call("GET", "/v1/outcomes")["items"]
+    assert held["accuracy"] == 0.7
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (5, 10), (360, 400)])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.helpers.pictures import class_folders, zipped
 from tests.helpers.service import Service
 from tests.helpers.zoo import TinyZoo
 
@@ -126,3 +127,76 @@ def test_outcomes_are_held_against_what_was_foretold(service: Service, tiny_zoo:
     small = service.call("GET", f"/v1/datasets/{dataset['id']}/recommendations", params={"max_forward_bytes": most})
     assert {entry["forward_bytes"] for entry in small["entries"]} == {most}
     assert all("bytes of a forward pass" in left["reason"] for left in small["excluded"])
+
+
+def test_outcomes_outlive_their_dataset_and_belong_to_its_copies(service: Service, tiny_zoo: TinyZoo) -> None:
+    service.add_models(tiny_zoo.good)
+    archive = zipped(class_folders(each=12))
+    dataset = service.sealed(archive)
+    path = f"/v1/datasets/{dataset['id']}/recommendations"
+    service.ranked(dataset["id"], tiny_zoo.names)
+    for name, accuracy in zip(tiny_zoo.names, (0.6, 0.9, 0.7), strict=True):
+        service.call("POST", "/v1/outcomes", 201, json={"dataset": "trees", "model": name, "accuracy": accuracy})
+    measured = dict(zip(tiny_zoo.names, (0.6, 0.9, 0.7), strict=True))
+
+    def here(path: str) -> dict[str, float]:
+        answer = service.call("GET", path)
+        assert answer["fit"]["of_project"] == 0  # nothing is learned of a dataset from its own outcomes
+        return {entry["model"]: entry["expected"]["measured"] for entry in answer["entries"]}
+
+    assert here(path) == measured
+    copy = service.sealed(zipped({**class_folders(each=12), "about.txt": b"the same images"}), name="copy")
+    assert copy["fingerprint"] == dataset["fingerprint"]
+    service.ranked(copy["id"], tiny_zoo.names)
+    assert here(f"/v1/datasets/{copy['id']}/recommendations") == measured
+    assert here(path) == measured
+
+    service.call("DELETE", f"/v1/datasets/{copy['id']}", 204)
+    service.call("DELETE", f"/v1/datasets/{dataset['id']}", 204)
+    again = service.sealed(archive, name="again")
+    service.ranked(again["id"], tiny_zoo.names)
+    assert here(f"/v1/datasets/{again['id']}/recommendations") == measured
+    found = service.call("GET", "/v1/estimators/agreement")
+    assert (found["outcomes"], found["datasets"]) == (3, 1)
+
+    # One more ranking of one model takes nothing from what is known of the three.
+    service.ranked(again["id"], tiny_zoo.names[:1])
+    assert service.call("GET", "/v1/estimators/agreement")["datasets"] == 1
+
+
+def test_an_outcome_of_other_weights_is_another_models(service: Service, tiny_zoo: TinyZoo) -> None:
+    service.add_models(tiny_zoo.good)
+    dataset = service.sealed()
+    name = tiny_zoo.names[0]
+    service.call("POST", "/v1/outcomes", 201, json={"dataset": "trees", "model": name, "accuracy": 0.99})
+    service.call("DELETE", f"/v1/models/{name}", 204)
+    service.call("POST", "/v1/models", 201, json=tiny_zoo.good[1].request(name=name, crop_pct=0.5))
+    service.work()
+    service.ranked(dataset["id"], tiny_zoo.names)
+    answer = service.call("GET", f"/v1/datasets/{dataset['id']}/recommendations")
+    assert [entry["expected"]["measured"] for entry in answer["entries"]] == [None] * 3
+
+
+def test_the_chance_to_be_the_best_is_among_those_that_are_left(service: Service, tiny_zoo: TinyZoo) -> None:
+    service.add_models(tiny_zoo.good)
+    dataset = service.sealed()
+    service.ranked(dataset["id"], tiny_zoo.names)
+    path = f"/v1/datasets/{dataset['id']}/recommendations"
+    most = sorted(entry["params"] for entry in service.call("GET", path)["entries"])[0]
+    left = service.call("GET", path, params={"max_params": most})
+    assert left["excluded"]
+    assert sum(entry["expected"]["probability_best"] for entry in left["entries"]) == pytest.approx(1)
+
+
+def test_evidence_stays_where_a_race_has_nothing_left_to_embed(service: Service, tiny_zoo: TinyZoo) -> None:
+    service.add_models(tiny_zoo.good)
+    dataset = service.sealed()
+    path = f"/v1/datasets/{dataset['id']}/recommendations"
+    service.ranked(dataset["id"], tiny_zoo.names)
+    before = service.call("GET", path)
+    raced = service.ranked(dataset["id"], tiny_zoo.names, budget="100000img")
+    after = service.call("GET", path)
+    assert after["ranking"] == raced["id"]
+    for key in ("evidence", "expected"):
+        assert [entry[key] for entry in after["entries"]] == [entry[key] for entry in before["entries"]]
+    assert all(entry["evidence"] for entry in after["entries"])
