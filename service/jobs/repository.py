@@ -307,6 +307,19 @@ def tasks_of(session: Session, subject_id: str, /) -> list[TaskView]:
     return [TaskView(r.id, TaskKind(r.kind), TaskState(r.state), r.payload, r.progress, r.error) for r in rows]
 
 
+def outdone(session: Session, project_id: str, kind: TaskKind, subject_id: str, /) -> bool:
+    """Whether the same was done for another subject of the project since it was last asked for this one."""
+    asked = select(func.max(TaskRow.created_at)).where(TaskRow.subject_id == subject_id, TaskRow.kind == kind.value)
+    others = select(TaskRow.id).where(
+        TaskRow.project_id == project_id,
+        TaskRow.kind == kind.value,
+        TaskRow.state == TaskState.DONE.value,
+        TaskRow.subject_id != subject_id,
+        TaskRow.finished_at > asked.scalar_subquery(),
+    )
+    return session.execute(others.limit(1)).first() is not None
+
+
 def worker_seen(session: Session, worker_id: str, /, *, device: str) -> None:
     values = {"device": device, "seen_at": db_epoch()}
     done = session.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(values))

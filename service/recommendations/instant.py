@@ -66,12 +66,18 @@ def reference_model(session: Session, project_id: str, wanted: str | None, /, *,
 
 
 def request(session: Session, project_id: str, ident: str, /, *, model: str | None, images: int) -> SignatureView:
-    """Asks a worker to look at the dataset; where one has, or is about to, nothing is asked again."""
+    """Asks a worker to look at the dataset; where one has, or is about to, nothing is asked again.
+
+    It is compared anew once another dataset has been looked at: of what is embedded, nothing is embedded again.
+    """
     dataset = datasets.get(session, project_id, ident)
     if dataset.state == "refused":
         raise Conflict(f"Dataset '{dataset.name}' was refused, so that nothing can be looked at.")
     found = find(session, dataset.id)
-    if found is not None and found.state not in {"failed", "cancelled"}:
+    outdated = (
+        found is not None and found.state == "done" and jobs.outdone(session, project_id, TaskKind.SIGN, dataset.id)
+    )
+    if found is not None and not outdated and found.state not in {"failed", "cancelled"}:
         return found
     row = reference_model(session, project_id, model, modality=modality_of(dataset))
     jobs.enqueue(

@@ -23,6 +23,7 @@ from service.worker.inspecting import embedded
 from zoo.catalog import ModelCard
 
 KNOWN = 1_000
+SHOWN = 10
 
 
 def signature_id(extractor_id: str, /) -> str:
@@ -62,13 +63,13 @@ def sign_dataset(context: WorkerContext, task: Task, watch: Watch, /) -> None:
     lacking = set(context.store.missing(signed, list(by_print)))
     others = [name for name in by_print if name != mine and name not in lacking]
     similar: list[dict[str, object]] = []
-    if others:
-        found = context.store.search(signed, others, own[None], min(10, len(others)), metric="l2")
+    if len(others) > 1:  # of one alone nothing says whether it is near
+        found = context.store.search(signed, others, own[None], len(others), metric="l2")
         near = [(others[p], float(v)) for p, v in zip(found.positions[0], found.values[0], strict=True) if p >= 0]
         shares = closeness([distance for _, distance in near])
         similar = [
             {"dataset_id": by_print[name].id, "dataset": by_print[name].name, "similarity": round(share, 4)}
-            for (name, _), share in zip(near, shares, strict=True)
+            for (name, _), share in zip(near[:SHOWN], shares, strict=False)
         ]
     result = {
         "model": model.name,

@@ -65,3 +65,21 @@ def test_without_a_model_at_hand_nothing_looks(service: Service) -> None:
     assert "zooscout models add" in answer["detail"]
     done = cli(service.settings, "recommend", dataset, "--json")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_dataset_is_compared_anew_once_others_have_been_looked_at(service: Service, tiny_zoo: TinyZoo) -> None:
+    service.add_models(tiny_zoo.good[:1])
+    first = f"/v1/datasets/{service.sealed(name='first')['id']}/signature"
+    service.call("POST", first, 202)
+    service.work()
+    assert service.call("POST", first, 200)["known"] == 0
+    for seed in (5, 6):
+        other = service.sealed(zipped(class_folders(seed=seed)), name=f"other {seed}")
+        service.call("POST", f"/v1/datasets/{other['id']}/signature", 202)
+        service.work()
+        nearest = service.call("GET", f"/v1/datasets/{other['id']}/signature")["similar"]
+        assert len(nearest) == (0 if seed == 5 else 2)  # one other alone is neither near nor far
+    service.call("POST", first, 202)
+    service.work()
+    again = service.call("POST", first, 200)
+    assert (again["known"], len(again["similar"])) == (2, 2)

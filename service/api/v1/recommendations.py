@@ -35,8 +35,7 @@ def sign_dataset(app: AppDep, project: ProjectDep, dataset: str, once: OnceDep) 
         view = instant.request(
             session, project, before.id, model=instant_settings.reference_model, images=instant_settings.images
         )
-        again = had is not None and had.state not in {"failed", "cancelled"}
-        return Made(view, 200 if again else 202, f"/v1/datasets/{before.id}/signature")
+        return Made(view, 200 if view == had else 202, f"/v1/datasets/{before.id}/signature")
 
     return once.do(dataset, act)
 
