@@ -66,7 +66,7 @@ SPECS: dict[str, EstimatorSpec] = _Specs()
 SPECS |= {
     "logme": EstimatorSpec(
         name="logme",
-        version=2,
+        version=3,
         title="LogME",
         entrypoint="estimators.logme:logme",
         needs=frozenset({Need.MOMENTS}),
@@ -78,7 +78,7 @@ SPECS |= {
     ),
     "h_score": EstimatorSpec(
         name="h_score",
-        version=2,
+        version=3,
         title="H-score",
         entrypoint="estimators.h_score:h_score",
         needs=frozenset({Need.MOMENTS}),
@@ -89,7 +89,7 @@ SPECS |= {
     ),
     "lda": EstimatorSpec(
         name="lda",
-        version=2,
+        version=3,
         title="LDA, held out",
         entrypoint="estimators.lda:lda",
         needs=frozenset({Need.MOMENTS, Need.FEATURES}),
@@ -99,7 +99,7 @@ SPECS |= {
     ),
     "sfda": EstimatorSpec(
         name="sfda",
-        version=2,
+        version=3,
         title="SFDA, held out",
         entrypoint="estimators.sfda:sfda",
         needs=frozenset({Need.MOMENTS, Need.FEATURES}),
@@ -111,7 +111,7 @@ SPECS |= {
     ),
     "transrate": EstimatorSpec(
         name="transrate",
-        version=4,
+        version=5,
         title="TransRate",
         entrypoint="estimators.transrate:transrate",
         needs=frozenset({Need.MOMENTS, Need.FEATURES}),
@@ -122,7 +122,7 @@ SPECS |= {
     ),
     "ped_lda": EstimatorSpec(
         name="ped_lda",
-        version=2,
+        version=3,
         title="PED + LDA",
         entrypoint="estimators.ped_lda:ped_lda",
         needs=frozenset({Need.MOMENTS, Need.FEATURES, Need.BACKGROUND}),
@@ -134,7 +134,7 @@ SPECS |= {
     ),
     "gbc": EstimatorSpec(
         name="gbc",
-        version=4,
+        version=5,
         title="GBC",
         entrypoint="estimators.gbc:gbc",
         needs=frozenset({Need.MOMENTS}),
@@ -145,7 +145,7 @@ SPECS |= {
     ),
     "ped_logme": EstimatorSpec(
         name="ped_logme",
-        version=2,
+        version=3,
         title="PED + LogME",
         entrypoint="estimators.ped_logme:ped_logme",
         needs=frozenset({Need.MOMENTS, Need.BACKGROUND}),
@@ -157,7 +157,7 @@ SPECS |= {
     ),
     "ped_gbc": EstimatorSpec(
         name="ped_gbc",
-        version=4,
+        version=5,
         title="PED + GBC",
         entrypoint="estimators.ped_gbc:ped_gbc",
         needs=frozenset({Need.MOMENTS, Need.BACKGROUND}),

@@ -224,7 +224,10 @@ def _far_terms(view: View, centred: Tensor, mean: Tensor, classes: Tensor) -> tu
     (n_c/N - t_c . k)^2 / (s + tau/N)] and log det(K + tau) = log det(X X^T + tau) + log(1 + N s / tau).
     """
     n, shares = view.n, view.counts / view.n
-    form = ShiftedForm(gram(centred.T, centred.new_zeros(n)))
+    matrix = gram(centred.T, centred.new_zeros(n))
+    # X leaves the direction of all ones an eigenvalue of 0: as large as the others, it is not lost in their rounding
+    ones = float(matrix.trace()) / n
+    form = ShiftedForm(matrix + ones / n)
     targets = torch.nn.functional.one_hot(classes, view.n_classes).to(torch.float64) - shares
     rotated = form.rotate(torch.cat([targets, (centred @ mean)[:, None]], 1))
     squared = float(mean.square().sum())
@@ -235,6 +238,7 @@ def _far_terms(view: View, centred: Tensor, mean: Tensor, classes: Tensor) -> tu
         out = (squared - squares[:, -1]).clamp_min(_ROUNDING * squared)
         beside = (shares - across[:, :-1]).square() / (out + tau / n)[:, None]
         log_q = (tau[:, None] * (squares[:, :-1] + beside)).log()
-        return log_q, logdet + (1 + n * out / tau).log() - form.size * tau.log()
+        logdet = logdet - (ones + tau).log() + (tau + n * out).log()
+        return log_q, logdet - form.size * tau.log()
 
     return terms, form.norm, form.norm + n * squared
