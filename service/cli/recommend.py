@@ -9,6 +9,7 @@ from service.cli.connection import Connection, connected
 from service.cli.output import count, out, print_json
 from service.client import ApiProblem
 from service.recommendations.model import Recommendation
+from service.recommendations.policy import prior_in_words
 
 
 def recommend(
@@ -96,7 +97,7 @@ def _show(found: Recommendation) -> None:
             "" if told is None else f"{told.accuracy:.1%} ({told.interval[0]:.0%} to {told.interval[1]:.0%})",
             "" if chance is None else f"{chance:.0%}",
             "" if seen is None else f"{seen.value:.4g}" + ("" if seen.stderr is None else f" ± {seen.stderr:.2g}"),
-            "" if before is None else f"{before.value:+.2f} ({before.basis})",
+            "" if before is None else f"{prior_in_words(before)} ({before.basis})",
             count(entry.params),
             "" if entry.milliseconds is None else f"{entry.milliseconds:.3g}",
             "" if entry.forward_bytes is None else f"{entry.forward_bytes / 1e6:.3g}",

@@ -110,6 +110,8 @@ def changes(
     if since is not None and since.tzinfo is None:
         raise InvalidRequest("`since` needs a time zone, such as 2026-11-21T10:00:00Z.")
     dataset_id = None if dataset is None else datasets.get(session, project_id, dataset).id
+    if prescore is not None:
+        repository.get(session, project_id, prescore)
     page = repository.changes_page(
         session,
         project_id,

@@ -65,6 +65,7 @@ class Known:
     own: tuple[Own, ...]
     elsewhere: tuple[Place, ...]  # without scores
     newest: datetime | None  # outcome of the project
+    outcomes: int  # of the project, by whatever recipe and on whatever dataset
 
     def pairs(self, *, without: Sequence[str] = ()) -> list[Pair]:
         """With an outcome, of the project and shipped; `without` names datasets by id or fingerprint."""
@@ -87,7 +88,8 @@ def known(session: Session, project_id: str, /) -> Known:
     of_datasets: dict[str, dict[str, list[OutcomeView]]] = defaultdict(lambda: defaultdict(list))
     elsewhere = [Place(f"{k.pool}, {k.dataset}", k.model, k.accuracy) for k in published()]
     newest: datetime | None = None
-    for outcome in tied_outcomes(session, project_id):
+    outcomes = tied_outcomes(session, project_id)
+    for outcome in outcomes:
         newest = outcome.created_at if newest is None else max(newest, outcome.created_at)
         if outcome.dataset_id is None:
             place = f"project, {outcome.recipe}, {outcome.fingerprint or outcome.dataset}"
@@ -109,7 +111,7 @@ def known(session: Session, project_id: str, /) -> Known:
             ranking = _most_telling(session, project_id, same, {o.model_id for o in held if o.model_id is not None})
             seen = None if ranking is None else scored(session, project_id, rows[ident], ranking)
         own.append(Own(f"{ident}, {recipe}", ident, fingerprint, seen, tuple(held)))
-    return Known(tuple(own), tuple(elsewhere), newest)
+    return Known(tuple(own), tuple(elsewhere), newest, len(outcomes))
 
 
 def _most_telling(

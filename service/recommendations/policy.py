@@ -169,6 +169,11 @@ def _chances(kept: Sequence[Candidate], sign: float) -> dict[str, float]:
     return nobody | {c.model_id: float(share) for c, share in zip(scored, shares, strict=True)}
 
 
+def prior_in_words(prior: PriorOf, /) -> str:
+    """An accuracy where outcomes on the dataset tell its level, else a standing."""
+    return f"{prior.value:+.2f}" if prior.accuracy is None else f"{prior.accuracy:.1%}"
+
+
 def _why(c: Candidate, *, by_evidence: bool) -> str:
     said = []
     if c.expected is not None:
@@ -190,5 +195,5 @@ def _why(c: Candidate, *, by_evidence: bool) -> str:
             "record": "from its record elsewhere",
             "names": "from its card and models of like names alone",
         }[c.prior.basis]
-        said.append(f"prior {c.prior.value:+.2f} {on}")
+        said.append(f"prior {prior_in_words(c.prior)} {on}")
     return "; ".join(said) or "nothing is known of it"

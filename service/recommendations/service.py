@@ -96,7 +96,10 @@ def recommend(
             *_said(by_evidence, view, ties_in_words(found, of=modality), told.fit if told else None),
             *((likeness,) if likeness and not by_evidence else ()),
         ),
-        warnings=(*_warnings(by_evidence, before, similar, len(found)), *(told.warnings if told else ())),
+        warnings=(
+            *_warnings(by_evidence, before, similar, len(found), len(excluded)),
+            *(told.warnings if told else ()),
+        ),
         entries=tuple(found),
         excluded=tuple(excluded),
     )
@@ -115,7 +118,7 @@ def _ranking(session: Session, project_id: str, dataset: DatasetRow, ident: str 
 
 
 def _forecast(session: Session, project_id: str, dataset: DatasetRow, view: RankingView | None) -> Forecast | None:
-    if view is None or (view.race is not None and _furthest(view) not in {None, view.race.images}):
+    if view is None or _partial(view):
         return None  # a sample's scores are no measure beside those of all images
     row = ranking_rows.get(session, project_id, view.id)
     scored = gather.scored(session, project_id, dataset, row, estimators={*PROBES, *shipped().estimators})
@@ -174,6 +177,11 @@ def _furthest(view: RankingView) -> int | None:
     return max((_looked_at(view, entry.sample) or 0 for entry in view.entries if entry.rank is not None), default=0)
 
 
+def _partial(view: RankingView) -> bool:
+    """Whether it is a race that ended before all images."""
+    return view.race is not None and _furthest(view) not in {None, view.race.images}
+
+
 def _looked_at(view: RankingView, sample: int | None) -> int | None:
     """Images that scores of a race are of: all, where nothing was left to embed."""
     return sample if sample is not None or view.race is None else view.race.images
@@ -206,6 +214,11 @@ def _said(by_evidence: bool, view: RankingView | None, ties: str | None, fit: Fi
         said.append(_how(fit))
         if better := _better_level(fit):
             said.append(better)
+    elif by_evidence and view is not None and _partial(view):
+        said.append(
+            f"Ordered by the evidence alone ({view.ordered_by}): the race's scores are of {_furthest(view)} "
+            f"{view.dataset.modality}s, and fine-tuned accuracy is foretold from scores of all of them."
+        )
     elif by_evidence and view is not None:
         said.append(
             f"Ordered by the evidence alone ({view.ordered_by}): the ranking has no score from which fine-tuned "
@@ -249,11 +262,13 @@ def _better_level(fit: FitOf) -> str | None:
 
 
 def _warnings(
-    by_evidence: bool, before: Mapping[str, PriorOf], similar: Mapping[str, float], n: int
+    by_evidence: bool, before: Mapping[str, PriorOf], similar: Mapping[str, float], n: int, left_out: int
 ) -> tuple[str, ...]:
     found = []
-    if n == 0:
+    if n == 0 and left_out:
         found.append("No model is left: loosen the constraints, or rank more models.")
+    elif n == 0:
+        found.append("There are no models: `zooscout models add` or `zooscout models import` brings some.")
     if before and not similar and not any(prior.basis == "target" for prior in before.values()):
         found.append(
             "Which of the datasets with outcomes are like this one is not known: models' records on all of them count "

@@ -16,7 +16,7 @@ def agreement(session: Session, project_id: str, /) -> Agreement:
     from service.recommendations.agreement import LEAST
 
     held = known(session, project_id)
-    total = sum(len(own.outcomes) for own in held.own)
+    total = held.outcomes
     useful = [own for own in held.own if own.scored and len(_truth(own)) >= LEAST]
     found: dict[tuple[str, Kind], list[OnDataset]] = defaultdict(list)
     for own in useful:
