@@ -92,8 +92,10 @@ def request(session: Session, project_id: str, ident: str, /, *, model: str | No
     return find(session, dataset.id) or SignatureView.model_validate(_view(dataset.id, TaskState.QUEUED, {}, None))
 
 
-def find(session: Session, dataset_id: str, /) -> SignatureView | None:
+def find(session: Session, dataset_id: str, /, *, done: bool = False) -> SignatureView | None:
+    """The last time it was asked for; the last that was answered with `done`."""
     tasks = [task for task in jobs.tasks_of(session, dataset_id) if task.kind is TaskKind.SIGN]
+    tasks = [task for task in tasks if task.state is TaskState.DONE] if done else tasks
     if not tasks:
         return None
     last = tasks[-1]
@@ -118,8 +120,8 @@ def _view(
 
 def similar_to(session: Session, dataset: DatasetRow, /) -> tuple[dict[str, float], str | None]:
     """Similarity by dataset id, and the same in words; nothing where nobody has looked yet."""
-    found = find(session, dataset.id)
-    if found is None or found.state != "done":
+    found = find(session, dataset.id, done=True)
+    if found is None:
         return {}, None
     nearest = [(s.dataset, s.similarity) for s in found.similar]
     words = in_words(nearest, found.model or "", found.images or 0, of=modality_of(dataset))

@@ -15,7 +15,7 @@ def chosen(names: Sequence[str] | None, /, *, default: Sequence[str] = DEFAULT_P
     Raises:
         UnknownEstimator: A name that no estimator has, or no name at all.
     """
-    wanted = [name.strip() for name in names if name.strip()] if names is not None else list(default)
+    wanted = [name.strip() for name in names] if names is not None else list(default)
     if "all" in wanted:
         return list(SPECS)
     if not wanted:
