@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,23 +20,8 @@ _ROUNDING = 1e-9
 _SUMS = {"counts", "shift", "sums", "squares", "cubic", "quartic", "labels"}
 
 
-class Fields(TypedDict):
-    """The fields of `ClassMoments`."""
-
-    labels: tuple[int, ...]
-    counts: Tensor
-    shift: Tensor
-    sums: Tensor
-    squares: Tensor
-    cubic: Tensor
-    quartic: float
-    second: Tensor | None
-    rows: Tensor | None
-    row_labels: Tensor | None
-
-
-def read(arrays: Arrays, /) -> Fields:
-    """The fields of moments whose arrays these are.
+def read(arrays: Arrays, /) -> dict[str, Any]:
+    """The fields of `ClassMoments` whose arrays these are.
 
     Raises:
         InvalidInput: An array is missing, or its shape, dtype or values are not those of moments.
