@@ -68,8 +68,11 @@ class Target:
     classes: int
 
 
-def cards() -> dict[str, ModelCard]:
-    found = {card.name: card for card in (*_shared(), *_wheels(), *_converted())}
+def cards(*, at_hand: bool = False) -> dict[str, ModelCard]:
+    """Of the pool; with `at_hand` without the one whose weights have not been made here (`nsfwjs.py`)."""
+    found = {card.name: card for card in (*_shared(), *_wheels(), _converted())}
+    if at_hand and not CONVERTED.exists():
+        del found["inception_v3.nsfwjs"]
     return {name: replace(found[name], imagenet_top1=IMAGENET.get(name)) for name in ORDER if name in found}
 
 
@@ -153,21 +156,20 @@ def _wheels() -> Iterator[ModelCard]:
     )
 
 
-def _converted() -> Iterator[ModelCard]:
-    if CONVERTED.exists():
-        yield ModelCard(
-            name="inception_v3.nsfwjs",
-            library="timm",
-            architecture="inception_v3",
-            tag="nsfwjs",
-            weights=WeightsRef(
-                uri=f"file:{CONVERTED}", sha256="1ceac28d83729bae3587be2f336349c9f7084f884ed027b618aa540ecdecb982"
-            ),
-            preprocess=PreprocessConfig(
-                input_size=(3, 299, 299), interpolation="bilinear", crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3
-            ),
-            pretrained_on="content moderation, 5 classes",
-        )
+def _converted() -> ModelCard:
+    return ModelCard(
+        name="inception_v3.nsfwjs",
+        library="timm",
+        architecture="inception_v3",
+        tag="nsfwjs",
+        weights=WeightsRef(
+            uri=f"file:{CONVERTED}", sha256="1ceac28d83729bae3587be2f336349c9f7084f884ed027b618aa540ecdecb982"
+        ),
+        preprocess=PreprocessConfig(
+            input_size=(3, 299, 299), interpolation="bilinear", crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3
+        ),
+        pretrained_on="content moderation, 5 classes",
+    )
 
 
 def _by_order(

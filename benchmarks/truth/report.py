@@ -68,14 +68,15 @@ def report(outcomes: Path, scored: Path, recipe: str, /) -> Iterator[str]:
         yield f"There is no {scored.name}, so estimators are left out; `python -m benchmarks.truth.scores` makes it."
     sizes = np.array([float(params(zoo[m])) if m in zoo else math.nan for m in truth.models])
     top1 = np.array([zoo[m].imagenet_top1 or math.nan if m in zoo else math.nan for m in truth.models])
+    families = [family(zoo[m]) if m in zoo else m.partition(".")[0] for m in truth.models]
     told = predictions(truth, estimated, sizes, top1)
     yield from _tables(truth, told)
     yield from _noise(truth)
     if estimated:
         yield from _intervals(Known(truth, 0, estimated, sizes, top1))
-        yield from _family_out(Known(truth, 0, estimated, sizes, top1), [family(zoo[m]) for m in truth.models])
+        yield from _family_out(Known(truth, 0, estimated, sizes, top1), families)
     yield from _fidelity(truth, told)
-    yield from _subsets(truth, estimated, sizes, top1, [family(zoo[m]) if m in zoo else "?" for m in truth.models])
+    yield from _subsets(truth, estimated, sizes, top1, families)
 
 
 def published_report(path: Path, /) -> Iterator[str]:

@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     recipe = RECIPES[options.recipe]
-    models = options.models.split(",") if options.models else list(cards())
+    models = options.models.split(",") if options.models else list(cards(at_hand=True))
     datasets = options.datasets.split(",") if options.datasets else list(DATASETS)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("a+", newline="", encoding="utf-8") as file:

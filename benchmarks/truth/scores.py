@@ -35,10 +35,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HERE / "scores.csv")
     parser.add_argument("--models", help="comma-separated; all if not given")
     options = parser.parse_args()
-    chosen = options.models.split(",") if options.models else list(cards())
+    chosen = options.models.split(",") if options.models else list(cards(at_hand=True))
     folder = options.data_dir.resolve()
     known = {model["name"] for model in _said(folder, "models", "ls", "--limit", "1000", "--json")["items"]}
-    for card in cards().values():
+    for card in cards(at_hand=True).values():
         if card.name not in known:
             _said(folder, "models", "add", *_arguments(card), "--json")
     held = {dataset["name"] for dataset in _said(folder, "datasets", "ls", "--limit", "200", "--json")["items"]}
