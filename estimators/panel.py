@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from estimators.case import Case
 from estimators.catalog import SPECS, EstimatorSpec, Need, Task
 from estimators.errors import Degenerate, EstimatorError, InvalidInput
 from estimators.evidence import Evidence
@@ -23,7 +24,6 @@ from estimators.score import Score
 from estimators.sfda import sfda_value
 from estimators.shared import NUMERICAL, Collected, Estimate, Options, attempt, out_of_range
 from estimators.transrate import transrate_value
-from estimators.view import Case
 
 SHARED: Mapping[str, Estimate] = {
     "logme": logme_value,

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from estimators._rows_jackknife import changes_by_block, drawn_in, drawn_to_slopes
 from estimators.blocks import BlockMoments
+from estimators.case import Case
 from estimators.compare import jackknife_stderr
 from estimators.errors import Degenerate, EstimatorError, InvalidInput
 from estimators.moments import ClassMoments
 from estimators.score import Score
-from estimators.view import Case, View
+from estimators.view import View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

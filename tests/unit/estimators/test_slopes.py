@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from estimators.blocks import BlockMoments, block_ids
+from estimators.case import Case
 from estimators.compare import jackknife_stderr
 from estimators.gbc import gbc, gbc_value
 from estimators.shared import SLOPES, Options
 from estimators.transrate import _table
-from estimators.view import Case
 
 N_BLOCKS = 10
 
